@@ -1,0 +1,5 @@
+"""python -m occlab"""
+
+from .cli import main
+
+main()

@@ -1,0 +1,148 @@
+"""The command line: occlab simulate | train | course.
+
+Exit code 0 on success, 2 on bad input, with one sentence on stderr that says what was expected.
+"""
+
+import json as json_
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from .errors import OcclabError
+
+app = tyro.extras.SubcommandApp()
+
+
+@app.command
+def train(
+    *,
+    preset: Literal["as-it-stood", "repaired"] = "as-it-stood",
+    profile: Literal["full", "small", "tiny"] | None = None,
+    data: Path | None = None,
+    config: Path | None = None,
+    head: Literal["rectified", "logits"] | None = None,
+    targets: Literal["soft", "hard"] | None = None,
+    learning_rate: float | None = None,
+    clip_norm: float | None = None,
+    steps: int | None = None,
+    batch_size: int | None = None,
+    seed: int = 0,
+    precision: Literal["fast", "32-true", "bf16-mixed"] = "fast",
+    runs: Path | None = None,
+    json: bool = False,
+) -> None:
+    """Train the network, and say where its loss settled and which floor that is.
+
+    Args:
+        preset: which training: the one that stalled, or the repaired one.
+        profile: size of the run; by default full with CUDA and small without, or OCCLAB_PROFILE.
+        data: a SemanticKITTI root or a folder of frames; by default simulated streets, made once and kept.
+        config: a configuration as JSON (the "config" of a run's config.json), instead of preset and profile's size.
+        head: rectified (ReLU before the sigmoid, as it stood) or logits.
+        targets: soft or hard occupancy.
+        learning_rate: of AdamW.
+        clip_norm: gradient norm to clip at; 0 for no clipping.
+        steps: optimiser steps.
+        batch_size: frames a step.
+        seed: of initial weights and of the order of the frames.
+        precision: fast is bf16 autocast where the hardware computes in it, else float32.
+        runs: folder for the run's folder; by default OCCLAB_HOME/runs.
+        json: print one JSON object and no bar.
+    """
+    from . import training
+    from .settings import profile as profile_
+
+    size = profile_(profile)
+    changes: dict[str, Any] = {"head": head, "targets": targets, "learning_rate": learning_rate, "steps": steps}
+    changes |= {"batch_size": batch_size, "seed": seed, "clip_norm": clip_norm}
+    changes = {name: value for name, value in changes.items() if value is not None}
+    changes["precision"] = training.fast_precision() if precision == "fast" else precision
+    if clip_norm == 0:
+        changes["clip_norm"] = None
+    if config is None:
+        settings = training.preset(preset, size, **changes)
+    else:
+        settings = training.read_config(config)
+        if "head" in changes:
+            changes["model"] = replace(settings.model, head=changes.pop("head"))
+        settings = replace(settings, **changes)
+
+    frames, held_out = training.split_frames(data, size)
+    name = preset if config is None else config.stem
+    run = training.train(settings, frames, held_out, name=name, root=runs, progress=not json)
+    result = {"preset": name, "profile": size.name, "head": settings.model.head, "seed": settings.seed} | (run.summary or {})
+    if json:
+        print(json_.dumps(result))
+        return
+    print(_describe(result))
+    print(f"run folder: {run.folder}")
+
+
+@app.command
+def simulate(folder: Annotated[Path, tyro.conf.Positional], *, count: int = 8, seed: int = 0) -> None:
+    """Simulate street frames and keep them in a folder; what is there already is kept.
+
+    Args:
+        folder: where the frames go, one .npz each.
+        count: how many frames.
+        seed: of the first one; the others follow.
+    """
+    from .frames import fill_store, simulate_frame
+
+    frames = fill_store(folder, count, lambda i: simulate_frame(seed + i), "simulating streets")
+    print(f"{len(frames)} frames in {folder}")
+
+
+@app.command
+def course(*, output: Path = Path("build/course")) -> None:
+    """Run every notebook of the course in order, and write it executed and as an HTML page.
+
+    Args:
+        output: folder for the executed notebooks and pages.
+    """
+    from .course import run_course
+
+    code = run_course(output=output)
+    if code:
+        sys.exit(code)
+
+
+def _describe(r: dict[str, Any]) -> str:
+    """The summary for people."""
+    p, where = r["probability"], "that is" if r["on_floor"] else "nearest floor, not reached:"
+    end = f"{r['settled_loss']:.3f} ({-100 * r['reduction']:+.1f} %)"
+    rows = [
+        ("first loss", f"{r['first_loss']:.3f}"),
+        ("settled loss", f"{end}; {where} {r['floor_name']!r}, {r['floor']:.3f}"),
+        ("gradient norm", f"{r['gradient_norm_min']:.4f} to {r['gradient_norm_max']:.4f}"),
+        ("steps clipped", f"{100 * r['clipped_share']:.0f} %"),
+        ("probabilities", f"{p['min']:.3f} at the lowest, {p['mean']:.3f} on average"),
+        ("IoU, training", f"{r['iou']:.3f}"),
+    ]
+    if "held_out" in r:
+        scores = r["held_out"]
+        rows.append(("IoU, held out", f"{scores['batch_statistics']['iou']:.3f} with the batch's BatchNorm statistics"))
+        rows.append(("", f"{scores['running_statistics']['iou']:.3f} with its running averages, as model.eval() does"))
+        rows += [("", f"{trivial['iou']:.3f} {name}, no network") for name, trivial in scores["trivial"].items()]
+    rows += [("ladder" if i == 0 else "", f"{value:.3f} {name}") for i, (name, value) in enumerate(r["ladder"].items())]
+    return "\n".join(f"{name:14} {value}" for name, value in rows)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of ``occlab`` and ``python -m occlab``."""
+    try:
+        app.cli(prog="occlab", args=arguments)
+    except OcclabError as error:
+        print(f"occlab: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("occlab: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

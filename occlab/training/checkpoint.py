@@ -1,0 +1,77 @@
+"""Checkpoints in safetensors, written so that a kill at any moment leaves the old one or the new one, never half of one."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from ..errors import OcclabError
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Let ``write`` fill a file beside ``path``, then move it there in one step."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(partial)
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_atomically(path, lambda partial: save_file(contiguous, partial, metadata=metadata))
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file.
+
+    Raises:
+        OcclabError: missing, truncated or not a safetensors file.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise OcclabError(f"{path}: expected a whole safetensors file ({error})") from error
+
+
+def save_checkpoint(path: Path, model: nn.Module, optimizer: Optimizer, step: int) -> None:
+    """Weights, buffers and optimiser state after ``step`` updates. Random numbers need no state: each step has its own
+    stream, see :func:`occlab.training.data.stream`."""
+    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    for i, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{i}.{name}": torch.as_tensor(value) for name, value in state.items()}
+    save_tensors(path, tensors, {"step": str(step)})
+
+
+def load_checkpoint(path: Path, model: nn.Module, optimizer: Optimizer | None = None) -> int:
+    """Restore what :func:`save_checkpoint` wrote; returns the number of updates made.
+
+    Raises:
+        OcclabError: an unreadable file, or one of another network.
+    """
+    tensors, metadata = load_tensors(path)
+    try:
+        step = int(metadata["step"])
+        model.load_state_dict(
+            {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
+        )
+        if optimizer is not None:
+            states: dict[int, dict[str, Tensor]] = {}
+            for name, value in tensors.items():
+                if name.startswith("optimizer."):
+                    _, i, key = name.split(".", 2)
+                    states.setdefault(int(i), {})[key] = value
+            optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
+    except (KeyError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise OcclabError(f"{path}: expected a checkpoint of this network ({reason})") from error
+    return step

@@ -1,0 +1,152 @@
+"""What a training run is, as plain data: everything that decides its result, and nothing else."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from ..errors import OcclabError
+from ..grid import VoxelGrid
+from ..losses import OccupancyLoss
+from ..models import UNetConfig
+from ..settings import Profile
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The defaults are the training as it stood."""
+
+    model: UNetConfig = field(default_factory=UNetConfig)
+    grid: VoxelGrid = field(default_factory=VoxelGrid)
+    loss: OccupancyLoss = field(default_factory=OccupancyLoss)
+    targets: Literal["soft", "hard"] = "soft"
+    """``soft``: 1 - exp(-0.3 n - 5 var). ``hard``: n > 0."""
+    learning_rate: float = 1e-4
+    weight_decay: float = 0.01
+    warmup_steps: int = 0
+    """Steps over which the learning rate rises linearly from a third of its value, as in BEVFormer's schedule."""
+    clip_norm: float | None = 0.1
+    """Gradients with a larger norm are scaled down to it; None: never."""
+    custom_keys: dict[str, dict[str, float]] = field(default_factory=dict)
+    """mmcv's ``paramwise_cfg.custom_keys``: part of a parameter's name -> ``lr_mult`` and ``decay_mult``; the longest
+    key that matches wins."""
+    steps: int = 600
+    batch_size: int = 4
+    flip: bool = False
+    """Mirror whole frames, pseudo and LiDAR points together, along x and y at random."""
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    seed: int = 0
+    """Seeds three separate streams: initial weights, order of the frames, augmentation."""
+    snapshot_steps: tuple[int, ...] = ()
+    """Steps after which the predicted volume of the first frame is kept."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "snapshot_steps", tuple(sorted(self.snapshot_steps)))
+        if self.targets not in ("soft", "hard"):
+            raise OcclabError(f"targets must be 'soft' or 'hard', got {self.targets!r}")
+        if self.precision not in ("32-true", "bf16-mixed"):
+            raise OcclabError(f"precision must be '32-true' or 'bf16-mixed', got {self.precision!r}")
+        for name in ("steps", "batch_size"):
+            if getattr(self, name) < 1:
+                raise OcclabError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not self.learning_rate > 0 or self.weight_decay < 0 or self.warmup_steps < 0:
+            raise OcclabError(
+                f"expected learning_rate > 0, weight_decay >= 0 and warmup_steps >= 0, "
+                f"got {self.learning_rate}, {self.weight_decay} and {self.warmup_steps}"
+            )
+        if self.clip_norm is not None and not self.clip_norm > 0:
+            raise OcclabError(f"clip_norm must be above 0, or None for no clipping; got {self.clip_norm}")
+        for key, multipliers in self.custom_keys.items():
+            unknown = set(multipliers) - {"lr_mult", "decay_mult"}
+            if unknown:
+                raise OcclabError(f"custom_keys[{key!r}] may hold lr_mult and decay_mult, got {', '.join(sorted(unknown))}")
+        if self.model.out_channels != self.grid.shape[0]:
+            raise OcclabError(f"model.out_channels is {self.model.out_channels}, but the grid has {self.grid.shape[0]} heights")
+
+    @property
+    def hash(self) -> str:
+        """Short name of this configuration: equal hash, equal configuration."""
+        return hashlib.sha256(json.dumps(to_dict(self), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A configuration as JSON-able data."""
+    return json.loads(json.dumps(asdict(config)))
+
+
+def from_dict(values: Any, where: str) -> TrainConfig:
+    """The reverse of :func:`to_dict`.
+
+    Args:
+        where: the file the values came from, for the message.
+
+    Raises:
+        OcclabError: unknown keys, or values that do not fit.
+    """
+    return _build(TrainConfig, values, where)
+
+
+_NESTED = {"model": UNetConfig, "grid": VoxelGrid, "loss": OccupancyLoss}
+
+
+def _build(kind: type, values: Any, where: str) -> Any:
+    if not isinstance(values, dict):
+        raise OcclabError(f"{where}: expected an object with the fields of {kind.__name__}, got {type(values).__name__}")
+    known = {f.name for f in fields(kind)}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        expected = ", ".join(sorted(known))
+        raise OcclabError(f"{where}: unknown keys {', '.join(unknown)} in {kind.__name__}; expected some of {expected}")
+    arguments = {}
+    for name, value in values.items():
+        if name in _NESTED and kind is TrainConfig:
+            value = _build(_NESTED[name], value, where)
+        arguments[name] = tuple(value) if isinstance(value, list) else value
+    try:
+        return kind(**arguments)
+    except (TypeError, ValueError) as error:
+        raise OcclabError(f"{where}: {kind.__name__} does not fit: {error}") from error
+
+
+def preset(name: str, profile: Profile, **changes: Any) -> TrainConfig:
+    """A named configuration at the size of a profile.
+
+    ``as-it-stood`` is the training that stalled; ``repaired`` differs in two things: bare logits, and a learning rate of 1e-3.
+
+    Args:
+        changes: fields of TrainConfig to replace; ``head`` is short for the model's head.
+    """
+    presets = {
+        "as-it-stood": {},
+        "repaired": {"head": "logits", "learning_rate": 1e-3},
+    }
+    if name not in presets:
+        raise OcclabError(f"unknown preset {name!r}; expected one of {', '.join(presets)}")
+    values = presets[name] | changes
+    head = values.pop("head", "rectified")
+    unknown = sorted(set(values) - {f.name for f in fields(TrainConfig)})
+    if unknown:
+        expected = ", ".join(f.name for f in fields(TrainConfig))
+        raise OcclabError(f"unknown settings {', '.join(unknown)}; TrainConfig has {expected}")
+    nz = profile.grid.shape[0]
+    size = {
+        "model": UNetConfig(in_channels=8 * nz, out_channels=nz, width=profile.width, head=head),
+        "grid": profile.grid,
+        "steps": profile.steps,
+        "batch_size": profile.batch_size,
+    }
+    return TrainConfig(**(size | values))
+
+
+def read_config(path: Path) -> TrainConfig:
+    """A configuration from a JSON file: an object of TrainConfig's fields, or a run's config.json.
+
+    Raises:
+        OcclabError: not JSON, unknown keys, values that do not fit.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise OcclabError(f"{path}: expected a configuration as JSON ({error})") from error
+    return from_dict(values.get("config", values) if isinstance(values, dict) else values, str(path))

@@ -1,0 +1,123 @@
+"""A configuration is plain data: hashed, written, read back, refused where it makes no sense."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from occlab import OcclabError, OccupancyLoss
+from occlab.settings import PROFILES
+from occlab.training import TrainConfig, preset, read_config
+from occlab.training.config import from_dict, to_dict
+
+FULL = PROFILES["full"]
+
+
+def test_as_it_stood_is_what_was_reported():
+    config = preset("as-it-stood", FULL)
+    assert (config.learning_rate, config.weight_decay, config.clip_norm) == (1e-4, 0.01, 0.1)
+    assert (config.loss.bce, config.loss.dice, config.loss.focal) == (1.0, 0.5, 0.0)
+    assert config.model.head == "rectified"
+    assert config.targets == "soft"
+    assert config.grid.shape == (32, 180, 180)
+
+
+def test_repaired_changes_two_things():
+    a, b = to_dict(preset("as-it-stood", FULL)), to_dict(preset("repaired", FULL))
+    a["model"]["head"], a["learning_rate"] = "logits", 1e-3
+    assert a == b
+
+
+@given(
+    st.floats(1e-6, 1),
+    st.integers(1, 1000),
+    st.sampled_from(["soft", "hard"]),
+    st.none() | st.floats(1e-3, 100),
+    st.integers(0, 9),
+)
+def test_written_and_read_back(rate, steps, targets, clip, seed):
+    config = preset(
+        "as-it-stood",
+        FULL,
+        learning_rate=rate,
+        steps=steps,
+        targets=targets,
+        clip_norm=clip,
+        seed=seed,
+        snapshot_steps=(10, 0),
+        custom_keys={"head": {"lr_mult": 10.0}},
+        loss=OccupancyLoss(height_weights=tuple(range(32))),
+    )
+    again = from_dict(json.loads(json.dumps(to_dict(config))), "x.json")
+    assert again == config
+    assert again.hash == config.hash
+
+
+def test_every_field_is_in_the_hash():
+    base = preset("as-it-stood", PROFILES["tiny"])
+    changed = [
+        replace(base, **change)
+        for change in (
+            {"seed": 1},
+            {"learning_rate": 2e-4},
+            {"clip_norm": None},
+            {"targets": "hard"},
+            {"model": replace(base.model, head="logits")},
+            {"loss": OccupancyLoss(dice=1)},
+            {"steps": 61},
+            {"flip": True},
+        )
+    ]
+    assert len({config.hash for config in [base, *changed]}) == len(changed) + 1
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{", "as JSON"),
+        ("[1]", "an object with the fields of TrainConfig"),
+        ('{"learning_rat": 1}', "unknown keys learning_rat in TrainConfig"),
+        ('{"model": {"heads": 2}}', "unknown keys heads in UNetConfig"),
+        ('{"model": 3}', "an object with the fields of UNetConfig"),
+        ('{"steps": "many"}', "TrainConfig"),
+        ('{"targets": "softish"}', "targets"),
+        ('{"clip_norm": -1}', "clip_norm"),
+        ('{"grid": {"voxel_size": [0.7, 0.6, 0.25]}}', "whole number of cells"),
+    ],
+)
+def test_a_bad_file_is_one_sentence(tmp_path, text, says):
+    path = tmp_path / "config.json"
+    path.write_text(text)
+    with pytest.raises(OcclabError, match=says) as error:
+        read_config(path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_is_one_sentence(tmp_path):
+    with pytest.raises(OcclabError, match=r"nowhere\.json"):
+        read_config(tmp_path / "nowhere.json")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"steps": 0},
+        {"batch_size": 0},
+        {"learning_rate": 0},
+        {"weight_decay": -1},
+        {"precision": "fp8"},
+        {"custom_keys": {"head": {"lr": 1}}},
+    ],
+)
+def test_impossible_settings_are_refused(change):
+    with pytest.raises(OcclabError):
+        TrainConfig(**change)
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(OcclabError, match="unknown preset"):
+        preset("as-it-sat", FULL)
+    with pytest.raises(OcclabError, match="unknown settings lr"):
+        preset("as-it-stood", FULL, lr=1)
