@@ -106,9 +106,8 @@ def course(*, output: Path = Path("build/course")) -> None:
     """
     from .course import run_course
 
-    code = run_course(output=output)
-    if code:
-        sys.exit(code)
+    if not run_course(out=output):
+        sys.exit(1)
 
 
 def _describe(r: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@ Import nothing heavy here: Open3D and OpenCV are loaded when a frame is made, no
 """
 
 from .camera import Camera
-from .catalogue import read_frames, sample_frames, streets  # the function; the module of that name is loaded before it
+from .catalogue import read_frames, sample_frames, streets
 from .frame import Frame
 from .kitti import kitti_frames
 from .simulate import StreetConfig, simulate_frame

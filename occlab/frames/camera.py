@@ -23,7 +23,8 @@ class Camera:
     def __post_init__(self) -> None:
         k, t = np.asarray(self.intrinsics, dtype=float), np.asarray(self.lidar_to_camera, dtype=float)
         if k.shape != (3, 3) or t.shape != (4, 4) or not (np.isfinite(k).all() and np.isfinite(t).all()):
-            raise OcclabError(f"camera {self.name}: expected finite 3x3 intrinsics and 4x4 lidar_to_camera, got {k.shape} and {t.shape}")
+            expected = "finite 3x3 intrinsics and 4x4 lidar_to_camera"
+            raise OcclabError(f"camera {self.name}: expected {expected}, got {k.shape} and {t.shape}")
         object.__setattr__(self, "intrinsics", tuple(map(tuple, k.tolist())))
         object.__setattr__(self, "lidar_to_camera", tuple(map(tuple, t.tolist())))
 

@@ -13,7 +13,7 @@ from .kitti import find_root, kitti_frames
 from .simulate import StreetConfig, simulate_frame
 from .store import VERSION, fill_store, read_store
 
-SIMULATOR = ("camera", "depth_errors", "meshes", "props", "sampling", "sensors", "simulate", "streets")
+SIMULATOR = ("camera", "depth_errors", "meshes", "props", "sampling", "scene", "sensors", "simulate")
 """Modules of this package on which a simulated frame depends."""
 SAMPLES = Path(__file__).resolve().parents[2] / "data_samples"
 _STREETS_PER_SEED = 10_000

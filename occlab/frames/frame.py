@@ -34,7 +34,8 @@ class Frame:
     def __post_init__(self) -> None:
         for what in ("pseudo", "lidar"):
             points = getattr(self, what)
-            if not (isinstance(points, np.ndarray) and points.ndim == 2 and points.shape[1] == 4 and points.dtype == np.float32):
+            shaped = isinstance(points, np.ndarray) and points.ndim == 2 and points.shape[1] == 4
+            if not (shaped and points.dtype == np.float32):
                 got = f"{getattr(points, 'dtype', type(points).__name__)} {getattr(points, 'shape', '')}"
                 raise OcclabError(f"frame {self.name}: {what} points must be float32 of shape (N, 4), got {got}")
             if len(points) == 0:

@@ -92,7 +92,7 @@ def test_sample_frames_and_read_frames(tmp_path, monkeypatch):
 
 def test_importing_the_package_loads_nothing_heavy_and_streets_is_the_function():
     code = (
-        "import sys, occlab.frames.sensors, occlab.frames as f; from occlab.frames.streets import Scene; "
+        "import sys, occlab.frames.sensors, occlab.frames as f; from occlab.frames.scene import Scene; "
         "assert callable(f.streets); print([m for m in ('open3d', 'cv2', 'plotly', 'IPython') if m in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
