@@ -32,7 +32,7 @@ class Profile:
 
 PROFILES = {
     "full": Profile("full", VoxelGrid(), width=1.0, batch_size=4, steps=600, train_frames=48, held_out_frames=8),
-    "small": Profile("small", VoxelGrid(), width=0.25, batch_size=1, steps=150, train_frames=12, held_out_frames=2),
+    "small": Profile("small", VoxelGrid(), width=0.25, batch_size=1, steps=150, train_frames=8, held_out_frames=2),
     "tiny": Profile(
         "tiny",
         VoxelGrid((-10.8, -10.8, -5.0, 10.8, 10.8, 3.0)),

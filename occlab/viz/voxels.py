@@ -1,0 +1,199 @@
+"""Occupancy volumes in 3-D: one volume by height, a prediction against its target, a prediction over the training."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import OcclabError, require
+from ..grid import VoxelGrid
+from . import theme
+from .mesh import Mesh, exposed_mesh
+
+MAX_RECTANGLES = 40_000
+"""Most rectangles in one figure: 1 to 1.5 MB of JSON, and a second or two in a browser without a graphics card."""
+
+# Plotly scales a scene to about one unit, so faces of a 180-wide grid are smaller than the areas below which it sets
+# no normal; without these two zeros boxes are silhouettes.
+_LIGHTING = {
+    "facenormalsepsilon": 0,
+    "vertexnormalsepsilon": 0,
+    "ambient": 0.6,
+    "diffuse": 0.5,
+    "specular": 0.0,
+    "fresnel": 0.0,
+}
+_LIGHT = {"x": -30_000, "y": 80_000, "z": 60_000}  # on the screen: from the left, above and the viewer, so that sides differ
+_CAR = (-2.3, -0.95, theme.ROAD, 2.3, 0.95, theme.ROAD + 1.5)  # 4.6 x 1.9 x 1.5 m
+
+
+def voxel_figure(volume: Any, grid: VoxelGrid, *, title: str | None = None, threshold: float = 0.5) -> Any:
+    """One volume, coloured by height.
+
+    Beyond :data:`MAX_RECTANGLES` faces only the voxels nearest to the car are drawn, and the figure says so.
+
+    Shape:
+        volume: (Z, Y, X) or (1, Z, Y, X), array or tensor: booleans, or probabilities (occupied above ``threshold``).
+        returns: ``plotly.graph_objects.Figure``; its 3-D traces hold centimetres, its ticks read in metres.
+
+    Raises:
+        OcclabError: a shape that is not the grid's, logits, NaN.
+    """
+    solid = theme.occupied(volume, grid, threshold)
+    [(mesh, radius)] = _within_budget([solid], grid)
+    traces = [_height_trace(mesh, grid), *_car(grid)]
+    n = int(solid.sum())
+    subtitle = f"{n:,} of {solid.size:,} voxels occupied ({n / solid.size:.2%}){_cut(radius)}"
+    figure = _figure(traces, grid, title or "Occupied voxels", subtitle)
+    if n in (0, solid.size):
+        theme.say(figure, "every voxel is occupied" if n else "nothing is occupied")
+    return figure
+
+
+def comparison_figure(
+    predicted: Any, target: Any, grid: VoxelGrid, *, mask: Any = None, title: str | None = None, threshold: float = 0.5
+) -> Any:
+    """A prediction against its target: hits, misses and false alarms, each a trace that the legend turns on and off.
+
+    Shape:
+        predicted: (Z, Y, X) or (1, Z, Y, X): booleans, or probabilities (occupied above ``threshold``).
+        target: the same shape; occupied above 0, also where it is soft.
+        mask: the same shape, True where a voxel counts; the others are not drawn.
+
+    Raises:
+        OcclabError: a shape that is not the grid's, logits, NaN.
+    """
+    outcome = theme.outcomes(predicted, target, grid, mask, threshold)
+    [(mesh, radius)] = _within_budget([outcome], grid)
+    *counts, iou = theme.score(outcome)
+    traces = []
+    for (value, (name, colour)), n in zip(theme.OUTCOMES.items(), counts, strict=True):
+        traces.append(_solid(mesh.part(value), grid, f"{name} ({n:,})", colour))
+    figure = _figure([*traces, *_car(grid)], grid, title or "Prediction against target", f"IoU {iou:.3f}{_cut(radius)}")
+    return figure if sum(counts) else theme.say(figure, "nothing is occupied, and nothing was predicted")
+
+
+def snapshot_figure(
+    volumes: Sequence[Any], labels: Sequence[Any], grid: VoxelGrid, *, title: str | None = None, threshold: float = 0.5
+) -> Any:
+    """The predicted volume over the training: a slider with one position per snapshot, the last one showing.
+
+    All snapshots share one budget of :data:`MAX_RECTANGLES` faces; the ones with the most are cut to what is near the car.
+
+    Shape:
+        volumes: S volumes as in :func:`voxel_figure`; labels: S, e.g. the training steps.
+
+    Raises:
+        OcclabError: no snapshot, not one label a volume, or a bad volume.
+    """
+    if len(volumes) != len(labels) or not len(volumes):
+        raise OcclabError(
+            f"snapshot_figure expects one label for each of at least one volume, got {len(volumes)} and {len(labels)}"
+        )
+    solids = [theme.occupied(v, grid, threshold, f"snapshot {label}") for v, label in zip(volumes, labels, strict=True)]
+    meshes = _within_budget(solids, grid)
+    car = _car(grid)
+    traces, steps = [], []
+    for i, ((mesh, radius), solid, label) in enumerate(zip(meshes, solids, labels, strict=True)):
+        trace = _height_trace(mesh, grid)
+        trace.visible = i == len(meshes) - 1
+        traces.append(trace)
+        visible = [j == i for j in range(len(meshes))] + [True] * len(car)
+        subtitle = f"step {label}: {int(solid.sum()):,} voxels occupied ({solid.mean():.2%}){_cut(radius)}"
+        steps.append(
+            {"label": str(label), "method": "update", "args": [{"visible": visible}, {"title.subtitle.text": subtitle}]}
+        )
+    figure = _figure([*traces, *car], grid, title or "The predicted volume over the training", subtitle)
+    slider = {"active": len(meshes) - 1, "steps": steps, "currentvalue": {"prefix": "step "}, "pad": {"t": 8}, "len": 0.9}
+    figure.update_layout(sliders=[slider], margin_b=24, legend={"y": 1, "yref": "paper", "yanchor": "top"})
+    return figure
+
+
+def _within_budget(volumes: list[np.ndarray], grid: VoxelGrid) -> list[tuple[Mesh, float | None]]:
+    """Meshes of :data:`MAX_RECTANGLES` together, each with the distance (m) to which it was cut, if it was.
+
+    What some do not need of their share goes to the others, so that a noisy first snapshot does not cut the later ones.
+    """
+    meshes = [exposed_mesh(v) for v in volumes]
+    left, most = MAX_RECTANGLES, 0
+    for n_more, size in enumerate(sorted(m.rectangles for m in meshes)):
+        most = left // (len(meshes) - n_more)
+        if size > most:
+            break
+        left -= size
+    return [_near(v, m, grid, most) if m.rectangles > most else (m, None) for v, m in zip(volumes, meshes, strict=True)]
+
+
+def _near(volume: np.ndarray, mesh: Mesh, grid: VoxelGrid, most: int) -> tuple[Mesh, float]:
+    """The columns nearest to the car, as many as ``most`` rectangles cover, and how far they reach, metres."""
+    _, ny, nx = grid.shape
+    (x0, y0, _), (dx, dy, _) = grid.point_cloud_range[:3], grid.voxel_size
+    corners = mesh.vertices[mesh.triangles[::2, 0], :2]
+    distances = np.abs(corners * (dx, dy) + (x0, y0)).max(axis=1)
+    radius = max(1.0, np.floor(np.partition(distances, most)[most]))
+    x, y = x0 + (np.arange(nx) + 0.5) * dx, y0 + (np.arange(ny) + 0.5) * dy
+    columns = np.maximum(np.abs(x)[None], np.abs(y)[:, None]) <= radius
+    return exposed_mesh(volume, columns), float(radius)
+
+
+def _cut(radius: float | None) -> str:
+    return "" if radius is None else f"; too many faces: drawn within {radius:g} m of the car only"
+
+
+def _centimetres(mesh: Mesh, grid: VoxelGrid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    x, y, z = (
+        theme.to_centimetres(low + mesh.vertices[:, axis] * edge)
+        for axis, (low, edge) in enumerate(zip(grid.point_cloud_range[:3], grid.voxel_size, strict=True))
+    )
+    return x, y, z
+
+
+def _trace(mesh: Mesh, grid: VoxelGrid, **look: Any) -> Any:
+    go = require("plotly.graph_objects")
+    x, y, z = _centimetres(mesh, grid)
+    i, j, k = np.ascontiguousarray(mesh.triangles.T)
+    return go.Mesh3d(
+        x=x, y=y, z=z, i=i, j=j, k=k, flatshading=True, lighting=_LIGHTING, lightposition=_LIGHT, hoverinfo="skip", **look
+    )
+
+
+def _height_trace(mesh: Mesh, grid: VoxelGrid) -> Any:
+    # The colour is a vertex's own height: it interpolates to the right one, so that faces merge upwards too.
+    low, high = grid.point_cloud_range[2], grid.point_cloud_range[5]
+    z = _centimetres(mesh, grid)[2]
+    return _trace(
+        mesh,
+        grid,
+        intensity=z,
+        colorscale=theme.HEIGHT_SCALE,
+        cmin=low * theme.CENTIMETRES,
+        cmax=high * theme.CENTIMETRES,
+        colorbar=theme.height_bar(low, high),
+        name="occupied",
+    )
+
+
+def _solid(mesh: Mesh, grid: VoxelGrid, name: str, colour: str) -> Any:
+    return _trace(mesh, grid, name=name, color=colour, showlegend=True)
+
+
+def _car(grid: VoxelGrid) -> list[Any]:
+    """The car that carries the sensors and distances from it, where the grid has room for it."""
+    low, high = grid.point_cloud_range[:3], grid.point_cloud_range[3:]
+    if not all(a <= b for a, b in zip((*low, *_CAR[3:]), (*_CAR[:3], *high), strict=True)):
+        return []
+    box = exposed_mesh(np.ones((1, 1, 1), dtype=bool))
+    cell = VoxelGrid(_CAR, tuple(b - a for a, b in zip(_CAR[:3], _CAR[3:], strict=True)))
+    return [_solid(box, cell, "this car", theme.INK), *theme.rings(grid.point_cloud_range)]
+
+
+def _figure(traces: list[Any], grid: VoxelGrid, title: str, subtitle: str) -> Any:
+    return theme.figure(
+        traces,
+        title=title,
+        subtitle=subtitle,
+        height=theme.HEIGHT_3D,
+        scene=theme.scene(grid.point_cloud_range),
+        margin={"l": 16, "r": 16, "t": 76, "b": 0},
+        showlegend=any(t.showlegend for t in traces),
+    )
