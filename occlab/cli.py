@@ -91,7 +91,8 @@ def simulate(folder: Annotated[Path, tyro.conf.Positional], *, count: int = 8, s
         count: how many frames.
         seed: of the first one; the others follow.
     """
-    from .frames import fill_store, simulate_frame
+    from .frames import simulate_frame
+    from .frames.store import fill_store
 
     frames = fill_store(folder, count, lambda i: simulate_frame(seed + i), "simulating streets")
     print(f"{len(frames)} frames in {folder}")

@@ -38,7 +38,7 @@ PROFILES = {
         VoxelGrid((-10.8, -10.8, -5.0, 10.8, 10.8, 3.0)),
         width=1 / 16,
         batch_size=1,
-        steps=60,
+        steps=500,
         train_frames=4,
         held_out_frames=1,
     ),

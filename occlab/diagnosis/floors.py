@@ -83,7 +83,8 @@ def ladder(loss: OccupancyLoss, target: Tensor, mask: Tensor | None = None) -> L
     best, best_value = _lowest(constant, 0.0)
     _, best_bounded = _lowest(constant, 0.5)
     valid = torch.ones_like(target) if mask is None else mask.float()
-    mean_map = (target * valid).sum(0, keepdim=True) / valid.sum(0, keepdim=True).clamp(min=1)
+    # In float64: rounded to float32, the mean of targets near 1 can be 1, and then a target below 1 costs infinity.
+    mean_map = (target * valid).sum(0, keepdim=True, dtype=torch.float64) / valid.sum(0, keepdim=True).clamp(min=1)
 
     def of(p_BZYX: Tensor) -> float:
         # Frame by frame, so that no float64 copy of all frames is held; each counts the same, as with one frame a batch.

@@ -105,6 +105,8 @@ def _build(kind: type, values: Any, where: str) -> Any:
         arguments[name] = tuple(value) if isinstance(value, list) else value
     try:
         return kind(**arguments)
+    except OcclabError as error:
+        raise OcclabError(f"{where}: {error}") from error
     except (TypeError, ValueError) as error:
         raise OcclabError(f"{where}: {kind.__name__} does not fit: {error}") from error
 

@@ -7,9 +7,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -18,6 +18,9 @@ from ..metrics import iou
 from .config import TrainConfig
 from .data import Batch, Batches
 from .optimizer import learning_rate, make_optimizer
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ def training_steps(
     *,
     optimizer: Optimizer | None = None,
     start: int = 0,
-    fabric: Fabric | None = None,
+    fabric: "Fabric | None" = None,
 ) -> Iterator[Step]:
     """Train, one step at a time, for as long as the caller asks for the next.
 
@@ -106,9 +109,11 @@ def training_steps(
         )
 
 
-def make_fabric(config: TrainConfig) -> Fabric:
+def make_fabric(config: TrainConfig) -> "Fabric":
     """Lightning Fabric on one device: the GPU where there is one."""
-    log = logging.getLogger("lightning.fabric")
+    from lightning_fabric import Fabric  # three seconds: not for those who only read runs
+
+    log = logging.getLogger("lightning_fabric")
     level = log.level
     log.setLevel(logging.WARNING)  # it announces the precision at every construction
     try:
@@ -145,7 +150,7 @@ def batch_statistics(model: nn.Module) -> Iterator[None]:
 
 
 @torch.no_grad()
-def predict(model: nn.Module, batch: Batch, fabric: Fabric, *, running_statistics: bool = True) -> Tensor:
+def predict(model: nn.Module, batch: Batch, fabric: "Fabric", *, running_statistics: bool = True) -> Tensor:
     """Probabilities (B, Z, Y, X) float32 of a batch. The model's mode is left as it was."""
     was_training = model.training
     model.eval()

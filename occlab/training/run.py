@@ -59,6 +59,17 @@ class Run:
             found[int(path.stem)] = (bins.float() + 0.5) / 256
         return found
 
+    def predict(self, frame: Frame, *, running_statistics: bool = False) -> Tensor:
+        """Probabilities (Z, Y, X) of a frame, on the CPU.
+
+        Args:
+            running_statistics: use BatchNorm's running averages, as ``model.eval()`` does, and not those of the frame.
+        """
+        fabric = make_fabric(self.config)
+        batch = Batches([frame], self.config, fabric.device).frame(0)
+        model = self.model().to(fabric.device)
+        return predict(model, batch, fabric, running_statistics=running_statistics)[0].cpu()
+
     def model(self) -> OccupancyUNet:
         """The trained network, on the CPU, in eval mode."""
         model = OccupancyUNet(self.config.model)
@@ -86,7 +97,7 @@ def train(
 
     Args:
         held_out: frames the network never trains on, for the summary.
-        name: first part of the folder's name; the hash follows.
+        name: first part of a new folder's name; the hash follows, and finds it again under any name.
         root: where run folders lie; by default ``settings.home() / "runs"``.
         progress: show a bar.
         watch: called with every new step.
@@ -94,7 +105,8 @@ def train(
     Raises:
         OcclabError: bad frames or settings; a loss that is no longer finite.
     """
-    folder = (root or home() / "runs") / f"{name}-{run_hash(config, frames, held_out)}"
+    root, identity = root or home() / "runs", run_hash(config, frames, held_out)
+    folder = next(iter(sorted(root.glob(f"*-{identity}"))), root / f"{name}-{identity}")
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder / ".lock"):
         if (folder / "summary.json").exists():

@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import nn
 
 from ..diagnosis import Ladder, ladder
@@ -14,6 +13,9 @@ from .config import TrainConfig
 from .data import Batches
 from .loop import Step, predict
 
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
 
 def settled(steps: Sequence[Step]) -> Sequence[Step]:
     """The last fifth of a run, at least ten steps of it: what "the settled loss" is the mean over."""
@@ -21,7 +23,7 @@ def settled(steps: Sequence[Step]) -> Sequence[Step]:
 
 
 def summarize(
-    config: TrainConfig, steps: Sequence[Step], model: nn.Module, batches: Batches, held_out: Batches | None, fabric: Fabric
+    config: TrainConfig, steps: Sequence[Step], model: nn.Module, batches: Batches, held_out: Batches | None, fabric: "Fabric"
 ) -> dict[str, Any]:
     """The numbers of a run, JSON-able. ``floor`` is the rung of the ladder nearest to the settled loss, and
     ``on_floor`` says whether it is within 1 % of it."""
@@ -64,7 +66,7 @@ def run_ladder(config: TrainConfig, batches: Batches) -> Ladder:
 
 
 def _evaluate(
-    model: nn.Module, batches: Batches, fabric: Fabric, *, running_statistics: bool
+    model: nn.Module, batches: Batches, fabric: "Fabric", *, running_statistics: bool
 ) -> tuple[OccupancyScore, dict[str, float]]:
     score, lowest, total, square, cells = OccupancyScore(), 1.0, 0.0, 0.0, 0
     for batch in batches:

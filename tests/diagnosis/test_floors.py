@@ -99,3 +99,9 @@ def test_naming_a_plateau():
 def test_other_losses_have_their_own_ladder():
     focal = ladder(OccupancyLoss(bce=0, dice=0, focal=1), torch.zeros(1, 2, 10, 10))
     assert focal[HALF] == pytest.approx(0.1300, abs=1e-4)
+
+
+def test_targets_that_nearly_reach_one_leave_the_mean_map_finite():
+    target = torch.full((8, 1, 2, 2), 1.0)
+    target[0] = 1 - 2**-24  # the largest float32 below 1
+    assert ladder(LOSS, target)["mean map"] == pytest.approx(0, abs=1e-5)

@@ -15,7 +15,7 @@ import torch
 from occlab import OcclabError
 from occlab.frames import write_frame
 from occlab.settings import PROFILES
-from occlab.training import Batches, load_run, make_fabric, predict, preset, train
+from occlab.training import load_run, preset, train
 from occlab.training.checkpoint import load_checkpoint
 
 
@@ -48,9 +48,7 @@ def test_what_a_run_leaves(finished):
 
 
 def test_the_last_snapshot_is_the_final_models_prediction(finished, frames):
-    p = predict(
-        finished.model(), Batches(frames[:1], finished.config).frame(0), make_fabric(finished.config), running_statistics=False
-    )[0]
+    p = finished.predict(frames[0])
     snapshot = finished.snapshots()[12]
     torch.testing.assert_close(snapshot, p, atol=1 / 256, rtol=0)
     assert torch.equal(snapshot > 0.5, p > 0.5)  # never rounded across the threshold
@@ -71,6 +69,11 @@ def test_asking_twice_trains_once(finished, frames, tmp_path):
 def test_the_same_seed_is_the_same_run(finished, frames, tmp_path):
     again = train(finished.config, frames[:3], frames[3:], name="test", root=tmp_path / "elsewhere", progress=False)
     assert [s.loss for s in again.steps] == [s.loss for s in finished.steps]
+
+
+def test_a_run_is_found_again_under_another_name(finished, frames, tmp_path):
+    again = train(finished.config, frames[:3], frames[3:], name="called otherwise", root=tmp_path, progress=False)
+    assert again.folder == finished.folder
 
 
 def test_watch_sees_every_step(frames, config, tmp_path):

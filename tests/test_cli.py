@@ -1,0 +1,266 @@
+"""The command line as a process: what it prints, and that every bad input is one sentence and exit code 2."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from occlab.cli import main
+from occlab.frames import Frame, write_frame
+from occlab.settings import PROFILES
+from occlab.training import preset
+from occlab.training.config import to_dict
+
+REAL = (
+    Path(os.environ.get("OCCLAB_REAL_DATA") or Path(__file__).parents[1] / "../shared/real_samples").resolve() / "semantickitti"
+)
+
+
+def occlab(*arguments, **environment):
+    env = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    return subprocess.run([sys.executable, "-m", "occlab", *map(str, arguments)], capture_output=True, text=True, env=env)
+
+
+def cloud(rng, n):
+    return np.c_[rng.uniform(-10, 10, (n, 2)), rng.uniform(-3, 0, n), rng.random(n)].astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Three frames in a store."""
+    path = tmp_path_factory.mktemp("frames")
+    for i in range(3):
+        rng = np.random.default_rng(i)
+        write_frame(path / f"frame-{i}.npz", Frame(cloud(rng, 3000), cloud(rng, 3000), f"frame-{i}", {"seed": i}))
+    return path
+
+
+def test_train_prints_one_json_object_and_finds_the_run_again(folder, tmp_path):
+    command = ("train", "--profile", "tiny", "--steps", 20, "--data", folder, "--runs", tmp_path, "--json")
+    done = occlab(*command)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    wanted = {"first_loss", "settled_loss", "floor", "floor_name", "gradient_norm_min", "gradient_norm_max", "iou"}
+    assert wanted <= result.keys()
+    assert result["first_loss"] > result["settled_loss"] > result["floor"] > 1
+    assert 0 < result["gradient_norm_min"] <= result["gradient_norm_max"]
+    assert result["probability"]["min"] == 0.5
+    assert json.loads(occlab(*command).stdout) == result
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_free_output_ends_lower(folder, tmp_path):
+    command = (
+        "train",
+        "--profile",
+        "tiny",
+        "--steps",
+        150,
+        "--data",
+        folder,
+        "--runs",
+        tmp_path,
+        "--json",
+        "--learning-rate",
+        "1e-3",
+    )
+    rectified, free = (json.loads(occlab(*command, "--head", head).stdout) for head in ("rectified", "logits"))
+    assert free["settled_loss"] < rectified["settled_loss"] - 0.02
+    assert free["iou"] > rectified["iou"]
+    assert free["probability"]["min"] < 0.5 == rectified["probability"]["min"]
+
+
+def test_train_for_people(folder, tmp_path):
+    done = occlab("train", "--profile", "tiny", "--steps", 20, "--data", folder, "--runs", tmp_path)
+    assert done.returncode == 0
+    for words in ("first loss", "settled loss", "p = 1/2 everywhere", "run folder"):
+        assert words in done.stdout
+
+
+def test_a_run_is_repeated_from_its_own_configuration(folder, tmp_path):
+    first = json.loads(
+        occlab("train", "--profile", "tiny", "--steps", 20, "--data", folder, "--runs", tmp_path / "a", "--json").stdout
+    )
+    (run,) = (tmp_path / "a").iterdir()
+    command = (
+        "train",
+        "--profile",
+        "tiny",
+        "--config",
+        run / "config.json",
+        "--data",
+        folder,
+        "--runs",
+        tmp_path / "b",
+        "--json",
+    )
+    assert json.loads(occlab(*command).stdout)["settled_loss"] == first["settled_loss"]
+
+
+@pytest.fixture
+def refused(capsys):
+    """Type a command that must fail; return its one sentence."""
+
+    def check(*arguments):
+        with pytest.raises(SystemExit) as left:
+            main([str(a) for a in arguments])
+        said = capsys.readouterr()
+        assert left.value.code == 2
+        assert said.out == ""
+        sentence = said.err.strip()
+        assert sentence.startswith("occlab: ")
+        assert "\n" not in sentence
+        return sentence
+
+    return check
+
+
+def test_a_refusal_as_a_process(tmp_path):
+    done = occlab("train", "--data", tmp_path / "nowhere")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("occlab: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [({"lr": 1}, "unknown keys lr"), ({"steps": -1}, "steps must be at least 1"), ([], "an object with the fields")],
+)
+def test_a_bad_configuration_is_one_sentence(refused, folder, tmp_path, values, says):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(values))
+    sentence = refused("train", "--config", path, "--data", folder)
+    assert "config.json" in sentence
+    assert says in sentence
+
+
+def test_a_configuration_for_another_network_is_one_sentence(refused, folder, tmp_path):
+    config = to_dict(preset("as-it-stood", PROFILES["tiny"]))
+    config["model"]["out_channels"] = 7
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(config))
+    assert "out_channels" in refused("train", "--config", path, "--data", folder)
+
+
+def test_a_corrupt_store_is_one_sentence(refused, folder, tmp_path):
+    broken = tmp_path / "frame-0.npz"
+    content = bytearray((folder / "frame-0.npz").read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    broken.write_bytes(content)
+    sentence = refused("train", "--profile", "tiny", "--data", tmp_path)
+    assert "frame-0.npz" in sentence
+    assert "damaged" in sentence
+
+
+def test_a_folder_of_nothing_is_one_sentence(refused, tmp_path):
+    assert "expected" in refused("train", "--data", tmp_path)
+    assert "no such folder" in refused("train", "--data", tmp_path / "nowhere")
+
+
+@pytest.fixture
+def kitti(tmp_path, monkeypatch):
+    """A copy of one real SemanticKITTI frame, to damage."""
+    source = REAL / "sequences" / "00"
+    if not source.is_dir():
+        pytest.skip(f"no SemanticKITTI frames in {REAL}; name a folder with OCCLAB_REAL_DATA")
+    monkeypatch.setenv("OCCLAB_HOME", str(tmp_path / "home"))
+    target = tmp_path / "kitti" / "sequences" / "00"
+    for file in ("velodyne/000000.bin", "image_2/000000.png", "image_3/000000.png", "calib.txt"):
+        (target / file).parent.mkdir(parents=True, exist_ok=True)
+        (target / file).write_bytes((source / file).read_bytes())
+    return target
+
+
+def damage_truncated(sweep):
+    sweep.write_bytes(sweep.read_bytes()[:-5])
+
+
+def damage_empty(sweep):
+    sweep.write_bytes(b"")
+
+
+def damage_nan(sweep):
+    points = np.fromfile(sweep, "<f4")
+    points[10] = np.nan
+    points.tofile(sweep)
+
+
+def damage_columns(sweep):
+    points = np.fromfile(sweep, "<f4").reshape(-1, 4)
+    np.c_[points, np.zeros(len(points))].astype("<f4").tofile(sweep)
+
+
+def damage_endian(sweep):
+    np.fromfile(sweep, "<f4").astype(">f4").tofile(sweep)
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (damage_truncated, "whole number"),
+        (damage_empty, "empty"),
+        (damage_nan, "NaN"),
+        (damage_columns, "5"),
+        (damage_endian, "endian"),
+    ],
+)
+def test_a_damaged_sweep_is_one_sentence(refused, kitti, damage, says):
+    damage(kitti / "velodyne" / "000000.bin")
+    sentence = refused("train", "--profile", "tiny", "--data", kitti.parents[1])
+    assert "000000.bin" in sentence
+    assert says in sentence
+
+
+def test_a_calibration_without_tr_is_one_sentence(refused, kitti):
+    calib = kitti / "calib.txt"
+    calib.write_text("".join(line for line in calib.read_text().splitlines(True) if not line.startswith("Tr")))
+    sentence = refused("train", "--profile", "tiny", "--data", kitti.parents[1])
+    assert "calib.txt" in sentence
+    assert "Tr" in sentence
+
+
+def test_unknown_options_are_refused(capsys):
+    for arguments in (["train", "--no-such-option"], ["no-such-command"]):
+        with pytest.raises(SystemExit) as left:
+            main(arguments)
+        assert left.value.code == 2
+
+
+BARE = """
+import sys
+
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"open3d", "plotly", "cv2", "IPython", "ipywidgets", "jupyterlab", "nbformat"}:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Block())
+import torch
+import occlab
+
+stats = occlab.voxelize(torch.randn(100, 4), occlab.VoxelGrid())
+assert occlab.hard_occupancy(stats).sum() > 0
+from occlab.cli import main
+main(sys.argv[1:])
+"""
+
+
+def bare(*arguments, **environment):
+    env = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    return subprocess.run([sys.executable, "-c", BARE, *map(str, arguments)], capture_output=True, text=True, env=env)
+
+
+def test_voxelizing_and_training_work_on_a_bare_node(folder, tmp_path):
+    done = bare("train", "--profile", "tiny", "--steps", 12, "--data", folder, "--runs", tmp_path, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["floor_name"] == "p = 1/2 everywhere"
+
+
+def test_simulating_on_a_bare_node_is_one_sentence(tmp_path):
+    done = bare("simulate", tmp_path / "frames", "--count", 1, OCCLAB_HOME=str(tmp_path))
+    assert done.returncode == 2
+    assert "pip install 'occlab[course]'" in done.stderr.strip().splitlines()[-1]
