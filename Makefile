@@ -34,6 +34,7 @@ lab: .venv/ready-course ## open JupyterLab on the first notebook
 
 notebooks: .venv/ready-test ## execute the notebooks in place, as they are committed (needs Chromium)
 	OCCLAB_PROFILE=small $(PY) -m occlab.course refresh
+	$(PY) scripts/readme_pictures.py
 
 lint: .venv/ready-test ## ruff over modules and notebooks
 	$(PY) -m ruff check .

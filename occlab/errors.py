@@ -5,6 +5,7 @@ that sentence and exits with code 2; a notebook shows it as the last line of the
 """
 
 import importlib
+import os
 from types import ModuleType
 
 
@@ -18,6 +19,8 @@ def require(module: str, *, package: str | None = None, extra: str = "course") -
     Raises:
         OcclabError: the package is absent or broken; the sentence holds the command that installs it.
     """
+    if module == "open3d":  # its viewer for notebooks starts a server and prints three lines; nothing here uses it
+        os.environ.setdefault("OPEN3D_DISABLE_WEB_VISUALIZER", "true")
     try:
         return importlib.import_module(module)
     except ImportError as error:

@@ -31,7 +31,7 @@ class Profile:
 
 
 PROFILES = {
-    "full": Profile("full", VoxelGrid(), width=1.0, batch_size=4, steps=600, train_frames=48, held_out_frames=8),
+    "full": Profile("full", VoxelGrid(), width=1.0, batch_size=4, steps=600, train_frames=32, held_out_frames=4),
     "small": Profile("small", VoxelGrid(), width=0.25, batch_size=1, steps=150, train_frames=8, held_out_frames=2),
     "tiny": Profile(
         "tiny",

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -264,3 +265,11 @@ def test_simulating_on_a_bare_node_is_one_sentence(tmp_path):
     done = bare("simulate", tmp_path / "frames", "--count", 1, OCCLAB_HOME=str(tmp_path))
     assert done.returncode == 2
     assert "pip install 'occlab[course]'" in done.stderr.strip().splitlines()[-1]
+
+
+def test_the_readmes_python_runs():
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    done = subprocess.run([sys.executable, "-c", example], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "p = 1/2 everywhere" in done.stdout

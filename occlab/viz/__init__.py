@@ -4,6 +4,7 @@ Orientation, everywhere: x is forward, y is left, z is up, metres, the car at th
 and y to the left; 3-D views open from behind and above the car, looking forward.
 """
 
+from .bars import bars_figure
 from .curves import flow_figure, gradient_figure, loss_figure, probability_figure
 from .mesh import Mesh, exposed_mesh
 from .points import clouds_figure, points_figure
@@ -14,6 +15,7 @@ from .voxels import comparison_figure, snapshot_figure, voxel_figure
 __all__ = [
     "CONFIG",
     "Mesh",
+    "bars_figure",
     "bev_comparison_figure",
     "bev_figure",
     "clouds_figure",

@@ -1,0 +1,45 @@
+"""Recording at a small size: what a record holds, and that it is whole or not there."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from occlab.training import load_run
+
+SCRIPT = Path(__file__).parents[1] / "benchmarks" / "record.py"
+
+
+def run(*arguments, home):
+    command = [sys.executable, SCRIPT, *map(str, arguments)]
+    env = {"PATH": "", "OMP_NUM_THREADS": "1", "OCCLAB_HOME": str(home), "HOME": str(home)}
+    return subprocess.run(command, capture_output=True, text=True, env=env)
+
+
+def test_a_small_record(tmp_path):
+    samples = SCRIPT.parents[1] / "data_samples"
+    arguments = ("--profile", "tiny", "--seeds", 1, "--steps", 12, "--data", samples, "--out", tmp_path / "recorded")
+    done = run(*arguments, home=tmp_path)
+    assert done.returncode == 0, done.stderr
+    folders = sorted(path.name for path in (tmp_path / "recorded").iterdir())
+    assert folders == ["tiny-as-it-stood-seed0", "tiny-free-output-seed0", "tiny-repaired-seed0"]
+    for name in folders:
+        recorded = load_run(tmp_path / "recorded" / name)
+        assert len(recorded.steps) == 12
+        assert list(recorded.snapshots()) == [12]
+        about = json.loads((recorded.folder / "record.json").read_text())
+        assert about["torch"] == torch.__version__
+        assert about["command"].startswith("python benchmarks/record.py --profile tiny")
+        assert not (recorded.folder / "checkpoint.safetensors").exists()
+    assert "recorded already" in run(*arguments, home=tmp_path).stdout
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device: this would record at full scale")
+def test_full_scale_is_refused_without_a_gpu(tmp_path):
+    done = run("--out", tmp_path / "recorded", home=tmp_path)
+    assert done.returncode == 2
+    assert "no CUDA device" in done.stderr
+    assert not (tmp_path / "recorded").exists()
