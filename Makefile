@@ -27,7 +27,8 @@ test: .venv/ready-test ## set up, then lint, unit tests, notebooks, a real brows
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m nbstripout --verify --keep-output --keep-count --keep-id notebooks/*.ipynb
-	$(PY) -m pytest --durations=10 --nbval-lax --nbval-current-env --nbval-cell-timeout=900 tests notebooks
+	$(PY) -m pytest --durations=10 --nbval-lax --nbval-current-env --nbval-cell-timeout=900 --doctest-modules \
+		tests notebooks occlab
 
 lab: .venv/ready-course ## open JupyterLab on the first notebook
 	$(PY) -m jupyterlab notebooks/00_start_here.ipynb

@@ -59,6 +59,12 @@ def home() -> Path:
 
 
 def real_data() -> Path | None:
-    """Folder with real sensor data, if OCCLAB_REAL_DATA names one that exists."""
+    """The folder with real sensor data that OCCLAB_REAL_DATA names; None where it is not set.
+
+    Raises:
+        OcclabError: it names a folder that is not there.
+    """
     path = os.environ.get("OCCLAB_REAL_DATA")
-    return Path(path) if path and Path(path).is_dir() else None
+    if path and not Path(path).is_dir():
+        raise OcclabError(f"OCCLAB_REAL_DATA names {path}, expected a folder with real sensor data, found none")
+    return Path(path) if path else None

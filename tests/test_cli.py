@@ -273,3 +273,20 @@ def test_the_readmes_python_runs():
     done = subprocess.run([sys.executable, "-c", example], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "p = 1/2 everywhere" in done.stdout
+
+
+@pytest.mark.slow
+def test_real_stereo_frames_settle_on_their_own_floor(tmp_path):
+    if not REAL.is_dir():
+        pytest.skip(f"no SemanticKITTI frames in {REAL}; name a folder with OCCLAB_REAL_DATA")
+    command = ("train", "--preset", "as-it-stood", "--profile", "small", "--data", REAL, "--json")
+    done = subprocess.run(
+        [sys.executable, "-m", "occlab", *map(str, command)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OCCLAB_HOME": str(tmp_path)},
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["floor_name"] == "p = 1/2 everywhere"
+    assert result["settled_loss"] == pytest.approx(result["floor"], rel=0.01)

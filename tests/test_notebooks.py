@@ -66,6 +66,15 @@ def test_the_plateau_is_the_floor_and_a_free_output_goes_below_it():
     assert values["free_output"] < values["plateau"] - 0.02
 
 
+def test_the_readme_quotes_the_notebook():
+    values = collect(next(path for path in PATHS if path.name.startswith("02_")))
+    readme = (FOLDER.parent / "README.md").read_text()
+    for name in ("floor", "free_output"):
+        assert f"{values[name]:.3f}" in readme, name
+    settled = [float(x) for x in re.search(r"\| settled loss \| ([\d.]+) \| ([\d.]+) \| ([\d.]+)", readme).groups()]
+    assert sum(settled) / 3 == pytest.approx(values["plateau"], abs=0.001)
+
+
 # --- shape ----------------------------------------------------------------------------------------------------------
 
 
