@@ -163,7 +163,7 @@ class OccupancyLoss:
 
     def _modulation(self, p: Tensor, target: Tensor) -> Tensor:
         wrong = p + target - 2 * p * target  # 1 - p_t, also for soft targets
-        alpha = self.focal_alpha * target + (1 - self.focal_alpha) * (1 - target)
+        alpha = (1 - self.focal_alpha) + (2 * self.focal_alpha - 1) * target
         return alpha * wrong**self.focal_gamma
 
     def _dice(self, p: Tensor, target: Tensor, weights: Tensor | None) -> Tensor:

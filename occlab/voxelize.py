@@ -71,14 +71,10 @@ def _chunks(n: int, device: torch.device, *buffers: tuple[torch.dtype, int]) -> 
     The memory is reused from chunk to chunk: fresh memory costs more than the arithmetic.
     """
     size = min(n, _CHUNK) if device.type == "cpu" else n
-    memory = [torch.empty(size * rows, dtype=dtype, device=device) for dtype, rows in buffers]
+    memory = [(rows, torch.empty(rows * size, dtype=dtype, device=device)) for dtype, rows in buffers]
     for start in range(0, n, max(size, 1)):
-        here = slice(start, min(start + size, n))
-        k = here.stop - start
-        yield (
-            here,
-            [m[: k * rows].view(*((rows, k) if rows > 1 else (k,))) for m, (_, rows) in zip(memory, buffers, strict=True)],
-        )
+        k = min(size, n - start)
+        yield slice(start, start + k), [m[:k] if rows == 1 else m[: rows * k].view(rows, k) for rows, m in memory]
 
 
 def _place(points: Tensor, axis: int, grid: VoxelGrid, out: Tensor) -> Tensor:
@@ -139,7 +135,7 @@ def _true_positions(marks: Tensor) -> Tensor:
     """
     words = marks.view(torch.int64).view(-1).nonzero().squeeze(1)
     word, byte = marks.view(-1, 8).index_select(0, words).nonzero().unbind(1)
-    return words[word] * 8 + byte
+    return words.index_select(0, word) * 8 + byte
 
 
 def _check(points: Tensor) -> Tensor:
@@ -212,8 +208,9 @@ def voxelize(points: Tensor | Sequence[Tensor], grid: VoxelGrid) -> VoxelStatist
     # Accumulate into a row for each of them, not into the whole grid: 2 to 3 times faster. The last row takes the rest.
     n_rows = len(inside)
     rank = torch.empty(marks.shape, dtype=torch.int32, device=device)  # read only where it is written next
-    rank.view(-1)[slots] = n_rows
-    rank.view(-1)[slots.index_select(0, inside)] = torch.arange(n_rows, dtype=torch.int32, device=device)
+    rank.view(-1).index_fill_(0, slots, n_rows)
+    rows = torch.arange(n_rows, dtype=torch.int32, device=device)
+    rank.view(-1).scatter_(0, slots.index_select(0, inside), rows)
     sums = torch.zeros(6, n_rows + 1, dtype=torch.int64, device=device)
     for i, cloud in enumerate(clouds):
         _accumulate(cloud, grid, rank[i], cells[i], sums)

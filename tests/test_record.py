@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -29,7 +30,10 @@ def test_a_small_record(tmp_path):
     for name in folders:
         recorded = load_run(tmp_path / "recorded" / name)
         assert len(recorded.steps) == 12
-        assert list(recorded.snapshots()) == [12]
+        volumes = np.load(recorded.folder / "volumes.npz", allow_pickle=False)
+        predicted, target = (np.unpackbits(volumes[name]).reshape(volumes["shape"]) for name in ("predicted", "target"))
+        assert predicted.shape == (32, 36, 36)
+        assert target.sum() > 0
         about = json.loads((recorded.folder / "record.json").read_text())
         assert about["torch"] == torch.__version__
         assert about["command"].startswith("python benchmarks/record.py --profile tiny")
@@ -43,3 +47,9 @@ def test_full_scale_is_refused_without_a_gpu(tmp_path):
     assert done.returncode == 2
     assert "no CUDA device" in done.stderr
     assert not (tmp_path / "recorded").exists()
+
+
+def test_an_unknown_run_is_refused(tmp_path):
+    done = run("--profile", "tiny", "--only", "as-it-sat", "--out", tmp_path, home=tmp_path)
+    assert done.returncode == 2
+    assert "no run named as-it-sat" in done.stderr

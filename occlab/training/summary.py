@@ -47,6 +47,7 @@ def summarize(
         "ladder": rungs.rungs,
         "probability": spread,
         "training": asdict(score.compute()),
+        "iou_per_height": [scores.iou for scores in score.per_height()],
         "seconds": sum(s.seconds for s in steps),
         "device": str(fabric.device),
     }
