@@ -82,8 +82,11 @@ def record(settings: Record) -> list[Path]:
                 continue
             changes = {"preset": "as-it-stood", **RUNS[name]}
             config = preset(changes.pop("preset"), size, seed=seed, precision=fast_precision(), **changes)
-            run = train(config, frames, held_out, name=f"record-{name}")
+            # Not among the other runs: one that is found again may have been made on another device.
+            unfinished = settings.out / ".unfinished"
+            run = train(config, frames, held_out, name=name, root=unfinished)
             keep(run, frames[0], folder, provenance(settings.commit))
+            shutil.rmtree(unfinished)
             written.append(folder)
             print(f"{folder}: settled at {run.summary['settled_loss']:.3f}, nearest floor: {run.summary['floor_name']}")
     return written

@@ -30,8 +30,8 @@ def train(
     clip_norm: float | None = None,
     steps: int | None = None,
     batch_size: int | None = None,
-    seed: int = 0,
-    precision: Literal["fast", "32-true", "bf16-mixed"] = "fast",
+    seed: int | None = None,
+    precision: Literal["fast", "32-true", "bf16-mixed"] | None = None,
     runs: Path | None = None,
     json: bool = False,
 ) -> None:
@@ -48,8 +48,8 @@ def train(
         clip_norm: gradient norm to clip at; 0 for no clipping.
         steps: optimiser steps.
         batch_size: frames a step.
-        seed: of initial weights and of the order of the frames.
-        precision: fast is bf16 autocast where the hardware computes in it, else float32.
+        seed: of initial weights and of the order of the frames; 0 by default.
+        precision: fast, the default, is bf16 autocast where the hardware computes in it, else float32.
         runs: folder for the run's folder; by default OCCLAB_HOME/runs.
         json: print one JSON object and no bar.
     """
@@ -57,10 +57,11 @@ def train(
     from .settings import profile as profile_
 
     size = profile_(profile)
+    if precision == "fast" or (precision is None and config is None):
+        precision = training.fast_precision()
     changes: dict[str, Any] = {"head": head, "targets": targets, "learning_rate": learning_rate, "steps": steps}
-    changes |= {"batch_size": batch_size, "seed": seed, "clip_norm": clip_norm}
+    changes |= {"batch_size": batch_size, "seed": seed, "clip_norm": clip_norm, "precision": precision}
     changes = {name: value for name, value in changes.items() if value is not None}
-    changes["precision"] = training.fast_precision() if precision == "fast" else precision
     if clip_norm == 0:
         changes["clip_norm"] = None
     if config is None:
@@ -74,7 +75,8 @@ def train(
     frames, held_out = training.split_frames(data, size)
     name = preset if config is None else config.stem
     run = training.train(settings, frames, held_out, name=name, root=runs, progress=not json)
-    result = {"preset": name, "profile": size.name, "head": settings.model.head, "seed": settings.seed} | (run.summary or {})
+    about = {"preset": name, "profile": size.name if config is None else None}
+    result = about | {"head": settings.model.head, "seed": settings.seed} | (run.summary or {})
     if json:
         print(json_.dumps(result))
         return
@@ -94,7 +96,10 @@ def simulate(folder: Annotated[Path, tyro.conf.Positional], *, count: int = 8, s
     from .frames import simulate_frame
     from .frames.store import fill_store
 
-    frames = fill_store(folder, count, lambda i: simulate_frame(seed + i), "simulating streets")
+    if count < 1 or seed < 0:
+        raise OcclabError(f"expected --count of at least 1 and --seed of at least 0, got {count} and {seed}")
+    names = [f"street-{seed + i:06d}" for i in range(count)]
+    frames = fill_store(folder, names, lambda i: simulate_frame(seed + i), "simulating streets")
     print(f"{len(frames)} frames in {folder}")
 
 
@@ -138,6 +143,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         app.cli(prog="occlab", args=arguments)
     except OcclabError as error:
         print(f"occlab: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        print(f"occlab: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("occlab: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)

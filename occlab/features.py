@@ -12,8 +12,8 @@ def bev_features(stats: VoxelStatistics) -> Tensor:
     """The BEV feature map: heights become channels, as in LMSCNet and FlashOCC.
 
     Per voxel: 1 where it is occupied; log(1 + n), so that the 4,416 returns from a car's own roof count 8.4 and not
-    4,416; the mean's offset from the voxel centre and the standard deviation, in voxels, so all within [-0.5, 0.5].
-    0 in an empty voxel.
+    4,416; the mean's offset from the voxel centre and the standard deviation along each axis, both in voxels and so at
+    most 1/2 in size. 0 in an empty voxel.
 
     Shape:
         returns: (B, 8 Z, Y, X) float32; channel ``s * Z + z`` holds statistic ``STATISTICS[s]`` at height z.

@@ -1,5 +1,6 @@
 """The voxel grid: where it lies, how fine it is, and which cell a point falls in."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -35,16 +36,16 @@ class VoxelGrid:
             size = tuple(float(v) for v in self.voxel_size)
         except (TypeError, ValueError):
             box, size = (), ()
-        if len(box) != 6 or len(size) != 3:
+        if len(box) != 6 or len(size) != 3 or not all(map(math.isfinite, box + size)):
             raise OcclabError(
-                f"VoxelGrid expects point_cloud_range of 6 numbers and voxel_size of 3, "
+                f"VoxelGrid expects point_cloud_range of 6 finite numbers and voxel_size of 3, "
                 f"got {self.point_cloud_range!r} and {self.voxel_size!r}"
             )
         object.__setattr__(self, "point_cloud_range", box)
         object.__setattr__(self, "voxel_size", size)
         for axis, low, high, edge in zip("xyz", box[:3], box[3:], size, strict=True):
             cells = (high - low) / edge if edge > 0 else 0.0
-            if not (edge > 0 and cells >= 1 and abs(cells - round(cells)) < 1e-4):
+            if not (edge > 0 and round(cells) >= 1 and abs(cells - round(cells)) < 1e-4):
                 raise OcclabError(
                     f"VoxelGrid needs a whole number of cells along {axis}: "
                     f"[{low}, {high}] m in cells of {edge} m gives {cells:g}"
@@ -56,6 +57,8 @@ class VoxelGrid:
     @classmethod
     def from_shape(cls, point_cloud_range: tuple[float, ...], shape: tuple[int, int, int]) -> "VoxelGrid":
         """The grid that divides a box into ``shape`` = (Z, Y, X) cells."""
+        if len(point_cloud_range) != 6 or len(shape) != 3 or min(shape) < 1:
+            raise OcclabError(f"VoxelGrid.from_shape expects 6 numbers and 3 cell counts of at least 1, got {shape}")
         low, high = point_cloud_range[:3], point_cloud_range[3:]
         sizes = tuple((b - a) / n for a, b, n in zip(low, high, reversed(shape), strict=True))
         return cls(tuple(point_cloud_range), sizes)

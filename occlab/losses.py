@@ -9,6 +9,7 @@ numerator and denominator, then averaged. So an empty channel has a Dice loss of
 empty one.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -46,6 +47,11 @@ class OccupancyLoss:
     """One weight a height channel, in every term; only their ratios matter."""
 
     def __post_init__(self) -> None:
+        numbers = (self.bce, self.dice, self.focal, self.focal_alpha, self.focal_gamma, self.dice_smooth)
+        if not all(isinstance(x, int | float) and math.isfinite(x) for x in (*numbers, *(self.height_weights or ()))):
+            raise OcclabError(f"OccupancyLoss expects finite numbers, got {self}")
+        if not (0 <= self.focal_alpha <= 1 and self.focal_gamma >= 0 and self.dice_smooth > 0):
+            raise OcclabError(f"OccupancyLoss expects 0 <= focal_alpha <= 1, focal_gamma >= 0 and dice_smooth > 0, got {self}")
         if min(self.bce, self.dice, self.focal) < 0 or self.bce + self.dice + self.focal == 0:
             raise OcclabError(
                 f"OccupancyLoss needs weights >= 0, not all 0; got bce={self.bce}, dice={self.dice}, focal={self.focal}"
@@ -117,6 +123,8 @@ class OccupancyLoss:
         occupied = (target > 0) & valid
         value, weight = target[occupied], weights[occupied].double()
         all_weight = float(weights.double().sum())
+        if all_weight == 0:
+            raise OcclabError("the mask leaves no cell: there is nothing to compute a loss of")
         zero = torch.zeros((), dtype=torch.float64)
         cells, mass = valid.sum((2, 3)).double(), torch.where(valid, target, zero).sum((2, 3))
         channel_weights = weights.amax((2, 3)).double()

@@ -1,7 +1,8 @@
 """Scores of an occupancy prediction, at every threshold at once, per height, beside those of trivial predictions.
 
 A cell is called occupied where p > threshold, strictly: a head stuck at p = 1/2 calls nothing occupied at 1/2.
-Targets count as occupied where they are above 0. Legend: B frames, Z height channels, Y X cells.
+Thresholds are multiples of 1/4096; others are rounded down. Targets count as occupied where they are above 0.
+Legend: B frames, Z height channels, Y X cells.
 """
 
 from dataclasses import dataclass
@@ -39,7 +40,7 @@ class OccupancyScore:
 
     def __init__(self) -> None:
         self.histogram: Tensor | None = None
-        """(2, Z, bins): cells by target, height and probability."""
+        """(2, Z, 4097): cells by target, height and probability; bin 0 is p = 0, bin k the p in ((k - 1) / 4096, k / 4096]."""
 
     def update(self, p: Tensor, target: Tensor, mask: Tensor | None = None) -> None:
         """Add predictions.
@@ -58,12 +59,11 @@ class OccupancyScore:
         if not bool(((p >= 0) & (p <= 1)).all()):
             raise OcclabError("OccupancyScore expects probabilities in [0, 1]; apply a sigmoid to logits first")
         nz = p.shape[1]
-        # Bin k holds (k / bins, (k + 1) / bins], so that p > k / bins is exactly "bin >= k".
-        bins = (torch.ceil(p * _BINS).long() - 1).clamp_(min=0)
+        bins = torch.ceil(p * _BINS).long()  # so that p > k / 4096 is exactly "bin > k"
         height = torch.arange(nz, device=p.device).view(1, nz, 1, 1)
-        cell = ((target > 0).long() * nz + height) * _BINS + bins
+        cell = ((target > 0).long() * nz + height) * (_BINS + 1) + bins
         cell = cell.flatten() if mask is None else cell[mask.expand_as(target)]
-        counts = torch.bincount(cell, minlength=2 * nz * _BINS).view(2, nz, _BINS).cpu()
+        counts = torch.bincount(cell, minlength=2 * nz * (_BINS + 1)).view(2, nz, _BINS + 1).cpu()
         if self.histogram is not None and self.histogram.shape != counts.shape:
             raise OcclabError(f"OccupancyScore was given {self.histogram.shape[1]} height channels before and {nz} now")
         self.histogram = counts if self.histogram is None else self.histogram + counts
@@ -77,9 +77,9 @@ class OccupancyScore:
         return [_scores(self._histogram()[:, z], threshold) for z in range(self._histogram().shape[1])]
 
     def iou_curve(self) -> tuple[Tensor, Tensor]:
-        """Thresholds (4096,) and the IoU at each."""
+        """Thresholds (4096,), 0 to 4095/4096, and the IoU at each."""
         hit, false_alarm, occupied = _counts(self._histogram().sum(1))
-        return torch.arange(_BINS) / _BINS, _ratio(hit, occupied + false_alarm)
+        return torch.arange(_BINS) / _BINS, _ratio(hit, occupied + false_alarm)[1:]
 
     def _histogram(self) -> Tensor:
         if self.histogram is None:
@@ -88,7 +88,7 @@ class OccupancyScore:
 
 
 def _counts(histogram: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(2, bins) -> hits and false alarms at each threshold k / bins, and the number of occupied cells."""
+    """(2, bins) -> hits and false alarms of "bin k or above" for each k, and the number of occupied cells."""
     above = histogram.flip(-1).cumsum(-1).flip(-1).double()
     return above[1], above[0], histogram[1].sum().double()
 
@@ -101,21 +101,18 @@ def _scores(histogram: Tensor, threshold: float) -> Scores:
     if not 0 <= threshold < 1:
         raise OcclabError(f"a threshold must lie in [0, 1), got {threshold}")
     hit, false_alarm, occupied = _counts(histogram)
-    iou, precision, recall = (
-        _ratio(hit, occupied + false_alarm),
-        _ratio(hit, hit + false_alarm),
-        _ratio(hit, occupied.expand_as(hit)),
-    )
-    k = round(threshold * _BINS)
-    gain = recall - torch.cat([recall[1:], recall.new_zeros(1)])  # from the strictest threshold down
-    best = int(iou.argmax())
+    union_iou = _ratio(hit, occupied + false_alarm)
+    precision, recall = _ratio(hit, hit + false_alarm), _ratio(hit, occupied.expand_as(hit))
+    gain = recall - torch.cat([recall[1:], recall.new_zeros(1)])  # from the strictest threshold down to p >= 0
+    k = int(threshold * _BINS) + 1  # "p > threshold" leaves bin 0, p = 0, out
+    best = int(union_iou[1:].argmax()) + 1
     return Scores(
-        iou=float(iou[k]),
+        iou=float(union_iou[k]),
         precision=float(precision[k]),
         recall=float(recall[k]),
         average_precision=float((gain * precision).sum()),
-        best_iou=float(iou[best]),
-        best_threshold=best / _BINS,
+        best_iou=float(union_iou[best]),
+        best_threshold=(best - 1) / _BINS,
     )
 
 

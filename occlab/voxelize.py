@@ -242,7 +242,7 @@ def soft_occupancy(stats: VoxelStatistics, lam: float = 0.3, gamma: float = 5.0)
     square metres. A voxel with one point gets 1 - exp(-0.3) = 0.26.
 
     Shape:
-        returns: (B, Z, Y, X) float32 in [0, 1).
+        returns: (B, Z, Y, X) float32 in [0, 1]; 1 only by rounding.
     """
     x, y, z = stats.variance.unbind(1)  # added up column by column: a mean over rows of 3 is slow
     p = -torch.expm1(-lam * stats.count.float() - gamma / 3 * (x + y + z))

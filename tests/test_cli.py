@@ -16,10 +16,6 @@ from occlab.settings import PROFILES
 from occlab.training import preset
 from occlab.training.config import to_dict
 
-REAL = (
-    Path(os.environ.get("OCCLAB_REAL_DATA") or Path(__file__).parents[1] / "../shared/real_samples").resolve() / "semantickitti"
-)
-
 
 def occlab(*arguments, **environment):
     env = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
@@ -83,23 +79,16 @@ def test_train_for_people(folder, tmp_path):
 
 
 def test_a_run_is_repeated_from_its_own_configuration(folder, tmp_path):
-    first = json.loads(
-        occlab("train", "--profile", "tiny", "--steps", 20, "--data", folder, "--runs", tmp_path / "a", "--json").stdout
-    )
+    """Also its seed and precision, which have defaults on the command line."""
+    given = ("--seed", 3, "--precision", "32-true")
+    command = ("train", "--profile", "tiny", "--steps", 20, "--data", folder, "--runs", tmp_path / "a", "--json", *given)
+    first = json.loads(occlab(*command).stdout)
     (run,) = (tmp_path / "a").iterdir()
-    command = (
-        "train",
-        "--profile",
-        "tiny",
-        "--config",
-        run / "config.json",
-        "--data",
-        folder,
-        "--runs",
-        tmp_path / "b",
-        "--json",
-    )
-    assert json.loads(occlab(*command).stdout)["settled_loss"] == first["settled_loss"]
+    command = ("train", "--config", run / "config.json", "--data", folder, "--runs", tmp_path / "b", "--json")
+    again = json.loads(occlab(*command).stdout)
+    assert (again["seed"], again["settled_loss"]) == (3, first["settled_loss"])
+    (repeated,) = (tmp_path / "b").iterdir()
+    assert (repeated / "config.json").read_text() == (run / "config.json").read_text()
 
 
 @pytest.fixture
@@ -129,7 +118,11 @@ def test_a_refusal_as_a_process(tmp_path):
 
 @pytest.mark.parametrize(
     ("values", "says"),
-    [({"lr": 1}, "unknown keys lr"), ({"steps": -1}, "steps must be at least 1"), ([], "an object with the fields")],
+    [
+        ({"lr": 1}, "unknown keys lr"),
+        ({"steps": -1}, "steps must be a whole number of at least 1"),
+        ([], "an object with the fields"),
+    ],
 )
 def test_a_bad_configuration_is_one_sentence(refused, folder, tmp_path, values, says):
     path = tmp_path / "config.json"
@@ -163,11 +156,9 @@ def test_a_folder_of_nothing_is_one_sentence(refused, tmp_path):
 
 
 @pytest.fixture
-def kitti(tmp_path, monkeypatch):
+def kitti(real_data, tmp_path, monkeypatch):
     """A copy of one real SemanticKITTI frame, to damage."""
-    source = REAL / "sequences" / "00"
-    if not source.is_dir():
-        pytest.skip(f"no SemanticKITTI frames in {REAL}; name a folder with OCCLAB_REAL_DATA")
+    source = real_data / "semantickitti" / "sequences" / "00"
     monkeypatch.setenv("OCCLAB_HOME", str(tmp_path / "home"))
     target = tmp_path / "kitti" / "sequences" / "00"
     for file in ("velodyne/000000.bin", "image_2/000000.png", "image_3/000000.png", "calib.txt"):
@@ -224,6 +215,20 @@ def test_a_calibration_without_tr_is_one_sentence(refused, kitti):
     assert "Tr" in sentence
 
 
+def test_a_home_that_is_a_file_is_one_sentence(refused, folder, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    sentence = refused("train", "--profile", "tiny", "--data", folder, "--runs", tmp_path / "file")
+    assert str(tmp_path / "file") in sentence
+
+
+def test_simulate_leaves_others_files_alone(refused, tmp_path):
+    np.savez(tmp_path / "street-000000.npz", mine=np.arange(3))
+    before = (tmp_path / "street-000000.npz").read_bytes()
+    assert "not written by occlab" in refused("simulate", tmp_path, "--count", 1)
+    assert (tmp_path / "street-000000.npz").read_bytes() == before
+    assert "--count of at least 1" in refused("simulate", tmp_path, "--count", 0)
+
+
 def test_unknown_options_are_refused(capsys):
     for arguments in (["train", "--no-such-option"], ["no-such-command"]):
         with pytest.raises(SystemExit) as left:
@@ -276,10 +281,8 @@ def test_the_readmes_python_runs():
 
 
 @pytest.mark.slow
-def test_real_stereo_frames_settle_on_their_own_floor(tmp_path):
-    if not REAL.is_dir():
-        pytest.skip(f"no SemanticKITTI frames in {REAL}; name a folder with OCCLAB_REAL_DATA")
-    command = ("train", "--preset", "as-it-stood", "--profile", "small", "--data", REAL, "--json")
+def test_real_stereo_frames_settle_on_their_own_floor(real_data, tmp_path):
+    command = ("train", "--preset", "as-it-stood", "--profile", "small", "--data", real_data, "--json")
     done = subprocess.run(
         [sys.executable, "-m", "occlab", *map(str, command)],
         capture_output=True,

@@ -106,3 +106,16 @@ def test_bad_input_is_refused():
         OccupancyScore().compute()
     with pytest.raises(OcclabError, match="threshold"):
         score_of(p, target).compute(1.5)
+
+
+def test_a_probability_of_zero_is_above_no_threshold():
+    _, target = sample(6)
+    scores = score_of(torch.zeros_like(target), target).compute(0.0)
+    assert (scores.iou, scores.recall, scores.best_iou) == (0, 0, 0)
+    assert scores.average_precision == pytest.approx(target.mean().item())  # p >= 0 is everything, as torchmetrics has it
+
+
+def test_thresholds_between_bins_are_rounded_down():
+    p, target = torch.full((1, 1, 1, 1), 0.30001), torch.ones(1, 1, 1, 1)
+    assert score_of(p, target).compute(0.3).iou == 1
+    assert score_of(torch.ones_like(p), target).compute(0.99995).iou == 1

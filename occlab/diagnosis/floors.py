@@ -3,6 +3,9 @@
 A loss that has stopped falling has usually stopped *at* something. Each rung is the value of the same loss, on the same
 targets, for a prediction one can write down. Each is computed twice: for an output that is free, and for one that
 cannot go below 1/2, as behind ReLU and sigmoid.
+
+A rung is a landmark, not a bound: only "p = 1/2" and "best constant" are the lowest of their kind. On soft targets even
+p = target is not the lowest loss, because linear Dice rewards predictions sharper than the target.
 """
 
 import math
@@ -105,7 +108,12 @@ def ladder(loss: OccupancyLoss, target: Tensor, mask: Tensor | None = None) -> L
             of(mean_map.clamp(min=0.5)),
             "the mean target of each cell and height: the place, no input",
         ),
-        Floor("perfect prediction", of(target), of(target.clamp(min=0.5)), "p = target; above 0 where targets are soft"),
+        Floor(
+            "perfect prediction",
+            of(target),
+            of(target.clamp(min=0.5)),
+            "p = target; above 0 if soft, where Dice rewards a sharper p",
+        ),
     )
     return Ladder(floors, float(((target > 0) * valid).sum() / valid.sum().clamp(min=1)), best)
 

@@ -3,7 +3,6 @@
 import hashlib
 import json
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
 
 from .. import settings
@@ -37,7 +36,9 @@ def streets(count: int, seed: int = 0, config: StreetConfig | None = None) -> li
     key = json.dumps([asdict(config), seed, VERSION, hashlib.sha256(text).hexdigest()], sort_keys=True)
     folder = settings.home() / "frames" / f"streets-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
     first = seed * _STREETS_PER_SEED
-    return fill_store(folder, count, lambda i: simulate_frame(first + i, config), f"simulated streets, seed {seed}")
+    names = [f"{i:06d}" for i in range(count)]
+    make = lambda i: simulate_frame(first + i, config)  # noqa: E731
+    return fill_store(folder, names, make, f"simulated streets, seed {seed}", repair=True)
 
 
 def sample_frames() -> list[Frame]:
@@ -57,7 +58,7 @@ def read_frames(path: str | Path, limit: int | None = None) -> list[Frame]:
     if not path.is_dir():
         raise OcclabError(f"{path}: no such folder; expected {_UNDERSTOOD}")
     if find_root(path):
-        return list(islice(kitti_frames(path, limit=limit), limit))
+        return list(kitti_frames(path, limit=limit))
     if any(path.glob("*.npz")):
         return read_store(path, limit)
     raise OcclabError(f"{path}: cannot tell what is in this folder; expected {_UNDERSTOOD}")

@@ -49,5 +49,6 @@ class Frame:
         """Hash of points and view: two frames with the same one are the same data."""
         digest = hashlib.sha256(repr(self.view).encode())
         for points in (self.pseudo, self.lidar):
+            digest.update(repr(points.shape).encode())
             digest.update(np.ascontiguousarray(points).tobytes())
         return digest.hexdigest()[:16]

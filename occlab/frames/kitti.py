@@ -208,6 +208,8 @@ def kitti_frame(root: str | Path, sequence: str, frame: str, config: StereoConfi
     }
     content = {side: _read(path, "a file of a KITTI frame") for side, path in paths.items()}
     digest = hashlib.sha256(f"{VERSION} {config}".encode())
+    for name in ("camera", "kitti", "point_files", "sampling", "stereo"):  # what the cloud depends on is part of its name
+        digest.update((Path(__file__).parent / f"{name}.py").read_bytes())
     for part in (_read(folder / "calib.txt", "a KITTI calib.txt"), *content.values()):
         digest.update(hashlib.sha256(part).digest())
     path = settings.home() / "frames" / "semantickitti" / f"{sequence}-{frame}-{digest.hexdigest()[:16]}.npz"

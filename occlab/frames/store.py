@@ -18,7 +18,7 @@ import io
 import json
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -119,7 +119,7 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
             if "header" not in archive.files:
                 raise OcclabError(f"{path}: expected a frame file, but this .npz was not written by occlab: it has no header")
             return {name: archive[name] for name in ("header", *_CLOUDS, "sha256") if name in archive.files}
-    except OcclabError:
+    except (OcclabError, MemoryError):
         raise
     except Exception as error:  # zipfile, zlib, lzma and numpy each have their own for a broken archive
         raise OcclabError(f"{path}: this frame file is damaged or cut off ({error}); expected a whole .npz") from error
@@ -174,7 +174,7 @@ def read_store(folder: str | Path, limit: int | None = None) -> list[Frame]:
 
 
 def stored_frame(path: Path, make: Callable[[], Frame]) -> Frame:
-    """The frame in that file; made and written first where the file is missing or broken."""
+    """The frame in that file of occlab's own; made and written first where the file is missing or broken."""
     try:
         return read_frame(path)
     except OcclabError:
@@ -182,19 +182,29 @@ def stored_frame(path: Path, make: Callable[[], Frame]) -> Frame:
         return read_frame(path)
 
 
-def fill_store(folder: str | Path, count: int, make: Callable[[int], Frame], description: str) -> list[Frame]:
-    """Frames 0 to ``count`` - 1 of a folder: those that are missing or broken are made by ``make(i)``, under a progress bar.
+def fill_store(
+    folder: str | Path, names: Sequence[str], make: Callable[[int], Frame], description: str, *, repair: bool = False
+) -> list[Frame]:
+    """The frames of those names in a folder: frame i is made by ``make(i)`` where its file is missing, under a progress bar.
 
     Every frame returned has been through the file, the new ones too. An interrupted run loses at most one frame.
+
+    Args:
+        repair: make broken files again too. For a folder of occlab's own, never for one that may hold others' files.
+
+    Raises:
+        OcclabError: a file that is there and cannot be read, unless ``repair``.
     """
-    folder = Path(folder)
+    paths = [Path(folder) / f"{name}.npz" for name in names]
     frames: dict[int, Frame] = {}
     missing = []
-    for i in range(count):
+    for i, path in enumerate(paths):
         try:
-            frames[i] = read_frame(folder / f"{i:06d}.npz")
+            frames[i] = read_frame(path)
         except OcclabError:
+            if path.exists() and not repair:
+                raise
             missing.append(i)
     for i in tqdm(missing, desc=description, mininterval=1.0, unit="frame", disable=not missing):
-        frames[i] = stored_frame(folder / f"{i:06d}.npz", lambda i=i: make(i))
-    return [frames[i] for i in range(count)]
+        frames[i] = stored_frame(paths[i], lambda i=i: make(i))
+    return [frames[i] for i in range(len(paths))]

@@ -3,6 +3,7 @@
 Legend: B frames, C feature channels, Z height channels, Y X cells.
 """
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -40,8 +41,10 @@ class UNetConfig:
         if self.head not in ("rectified", "logits"):
             raise OcclabError(f"UNetConfig.head must be 'rectified' or 'logits', got {self.head!r}")
         sizes = (self.in_channels, self.out_channels, self.stem, self.head_channels, *self.channels)
-        if not self.channels or min(sizes) < 1 or not self.width > 0:
-            raise OcclabError(f"UNetConfig needs at least one stage, channel counts >= 1 and width > 0, got {self}")
+        if not self.channels or not all(isinstance(n, int) and n >= 1 for n in sizes):
+            raise OcclabError(f"UNetConfig needs at least one stage, and whole channel counts of at least 1, got {self}")
+        if not all(isinstance(x, int | float) and 0 < x < math.inf for x in (self.width, self.bn_eps, self.bn_momentum)):
+            raise OcclabError(f"UNetConfig needs finite width, bn_eps and bn_momentum above 0, got {self}")
 
 
 class OccupancyUNet(nn.Module):

@@ -1,5 +1,6 @@
 """Checkpoints in safetensors, written so that a kill at any moment leaves the old one or the new one, never half of one."""
 
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -21,8 +22,11 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
         partial.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise OcclabError(f"{path}: cannot be written ({error})") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:

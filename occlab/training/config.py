@@ -1,7 +1,7 @@
 """What a training run is, as plain data: everything that decides its result, and nothing else."""
 
-import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -42,32 +42,35 @@ class TrainConfig:
     """Steps after which the predicted volume of the first frame is kept."""
 
     def __post_init__(self) -> None:
+        for name, low in (("steps", 1), ("batch_size", 1), ("warmup_steps", 0), ("seed", 0)):
+            value = getattr(self, name)
+            if type(value) is not int or value < low:
+                raise OcclabError(f"{name} must be a whole number of at least {low}, got {value!r}")
+        for name in ("learning_rate", "weight_decay", "clip_norm"):
+            value = getattr(self, name)
+            if name == "clip_norm" and value is None:
+                continue
+            if type(value) not in (int, float) or not 0 <= value < math.inf or (value == 0 and name != "weight_decay"):
+                bound = "of at least 0" if name == "weight_decay" else "above 0"
+                raise OcclabError(f"{name} must be a finite number {bound}, got {value!r}")
+            object.__setattr__(self, name, float(value))  # 1 and 1.0 are one setting, and one run
+        if not all(type(step) is int and step >= 0 for step in self.snapshot_steps):
+            raise OcclabError(f"snapshot_steps must be whole numbers of at least 0, got {self.snapshot_steps!r}")
         object.__setattr__(self, "snapshot_steps", tuple(sorted(self.snapshot_steps)))
         if self.targets not in ("soft", "hard"):
             raise OcclabError(f"targets must be 'soft' or 'hard', got {self.targets!r}")
         if self.precision not in ("32-true", "bf16-mixed"):
             raise OcclabError(f"precision must be '32-true' or 'bf16-mixed', got {self.precision!r}")
-        for name in ("steps", "batch_size"):
-            if getattr(self, name) < 1:
-                raise OcclabError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not self.learning_rate > 0 or self.weight_decay < 0 or self.warmup_steps < 0:
-            raise OcclabError(
-                f"expected learning_rate > 0, weight_decay >= 0 and warmup_steps >= 0, "
-                f"got {self.learning_rate}, {self.weight_decay} and {self.warmup_steps}"
-            )
-        if self.clip_norm is not None and not self.clip_norm > 0:
-            raise OcclabError(f"clip_norm must be above 0, or None for no clipping; got {self.clip_norm}")
-        for key, multipliers in self.custom_keys.items():
-            unknown = set(multipliers) - {"lr_mult", "decay_mult"}
-            if unknown:
-                raise OcclabError(f"custom_keys[{key!r}] may hold lr_mult and decay_mult, got {', '.join(sorted(unknown))}")
+        if not isinstance(self.custom_keys, dict):
+            raise OcclabError(f"custom_keys must map names to lr_mult and decay_mult, got {self.custom_keys!r}")
+        for key, chosen in self.custom_keys.items():
+            known = isinstance(chosen, dict) and not set(chosen) - {"lr_mult", "decay_mult"}
+            if not (known and all(isinstance(x, int | float) and 0 <= x < math.inf for x in chosen.values())):
+                raise OcclabError(
+                    f"custom_keys[{key!r}] may hold lr_mult and decay_mult, numbers of at least 0, got {chosen!r}"
+                )
         if self.model.out_channels != self.grid.shape[0]:
             raise OcclabError(f"model.out_channels is {self.model.out_channels}, but the grid has {self.grid.shape[0]} heights")
-
-    @property
-    def hash(self) -> str:
-        """Short name of this configuration: equal hash, equal configuration."""
-        return hashlib.sha256(json.dumps(to_dict(self), sort_keys=True).encode()).hexdigest()[:12]
 
 
 def to_dict(config: Any) -> dict[str, Any]:

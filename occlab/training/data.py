@@ -37,12 +37,15 @@ def stream(seed: int, name: str, step: int = 0) -> torch.Generator:
 def split_frames(data: Path | None, profile: Profile) -> tuple[list[Frame], list[Frame]]:
     """Frames to train on and frames to hold out, as many as the profile asks for where there are as many.
 
+    The last frames are held out, at most a fifth of them. In a folder in driving order they follow the ones trained on, so
+    their scores say little about other places; simulated streets are each a place of their own.
+
     Args:
         data: a SemanticKITTI root or a folder of frames; None: simulated streets.
     """
     wanted = profile.train_frames + profile.held_out_frames
     frames = streets(wanted) if data is None else read_frames(data, limit=wanted)
-    n_held_out = min(profile.held_out_frames, len(frames) - 1)
+    n_held_out = min(profile.held_out_frames, max(1, len(frames) // 5), len(frames) - 1)
     return frames[: len(frames) - n_held_out], frames[len(frames) - n_held_out :]
 
 
@@ -57,6 +60,8 @@ class Batches:
     def __init__(self, frames: Sequence[Frame], config: TrainConfig, device: torch.device | str = "cpu") -> None:
         if not frames:
             raise OcclabError("training needs at least one frame, got none")
+        if config.batch_size > len(frames):
+            raise OcclabError(f"batch_size is {config.batch_size}, but there are only {len(frames)} frames")
         low, high = config.grid.point_cloud_range[:2], config.grid.point_cloud_range[3:5]
         if config.flip and any(a + b != 0 for a, b in zip(low, high, strict=True)):
             raise OcclabError(f"flip needs a grid centred on 0 along x and y, got {config.grid.point_cloud_range}")
@@ -92,6 +97,8 @@ class Batches:
         if self.frames[i].view:
             axes = [axis for axis, mirrored in ((2, flip[0]), (1, flip[1])) if mirrored]
             mask = view_mask(self.frames[i], self.config.grid).flip(axes).to(self.device)[None]
+            if not mask.any():
+                raise OcclabError(f"frame {self.frames[i].name}: its cameras see no voxel of the grid; check lidar_to_camera")
         return Batch(bev_features(pseudo), target, mask)
 
     def targets(self) -> tuple[Tensor, Tensor | None]:
@@ -105,6 +112,13 @@ class Batches:
             clouds = (self.frames[i].pseudo, self.frames[i].lidar)
             moved = [torch.from_numpy(points[:, :3]).to(self.device) * sign for points in clouds]
             self._voxels[i, flip] = tuple(voxelize(cloud, self.config.grid) for cloud in moved)
+            for what, points, voxels in zip(("pseudo", "LiDAR"), clouds, self._voxels[i, flip], strict=True):
+                if len(voxels.count) == 0:
+                    # An empty target settles at exactly ln 2 + 1/2 as well: a misplaced cloud must not pass for the plateau.
+                    raise OcclabError(
+                        f"frame {self.frames[i].name}: none of its {len(points)} {what} points lies in the grid "
+                        f"{self.config.grid.point_cloud_range}; expected metres, with the origin at the LiDAR"
+                    )
         return self._voxels[i, flip]
 
 

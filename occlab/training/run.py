@@ -13,9 +13,12 @@ last checkpoint and reaches the same result; no line of the log is ever taken ba
 import fcntl
 import hashlib
 import json
+import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +37,11 @@ from .loop import Step, make_fabric, predict, training_steps
 from .optimizer import make_optimizer
 from .summary import summarize
 
-_FORMAT = 1
-"""Part of every run's hash; raised when the same configuration would no longer give the same result."""
+CODE = (
+    *("grid.py", "voxelize.py", "features.py", "losses.py", "metrics.py", "models/*.py", "diagnosis/*.py", "frames/view.py"),
+    *(f"training/{name}.py" for name in ("config", "data", "loop", "optimizer", "run", "summary")),
+)
+"""Files of the package on which a run's result depends."""
 
 CHECKPOINT_EVERY = 25
 """Steps between checkpoints; a killed run repeats at most as many."""
@@ -78,9 +84,22 @@ class Run:
 
 
 def run_hash(config: TrainConfig, frames: Sequence[Frame], held_out: Sequence[Frame] = ()) -> str:
+    """Identity of a run, 12 hex digits: its configuration, its frames, and the text of the code that its result depends on.
+
+    A run made by other code is another run: a notebook's claims are never checked on a loss that has changed since.
+    """
     prints = [[frame.fingerprint for frame in group] for group in (frames, held_out)]
-    identity = json.dumps([_FORMAT, to_dict(config), prints], sort_keys=True)
+    identity = json.dumps([to_dict(config), prints, _code()], sort_keys=True)
     return hashlib.sha256(identity.encode()).hexdigest()[:12]
+
+
+@cache
+def _code() -> str:
+    package, digest = Path(__file__).parents[1], hashlib.sha256()
+    for name in CODE:
+        for path in sorted(package.glob(name)):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def train(
@@ -130,7 +149,12 @@ def train(
         if checkpoint.exists():
             start = load_checkpoint(checkpoint, model, optimizer)
         steps = _repair_log(folder / "scalars.json")
-        logged = steps[-1].step if steps else 0
+        logged = len(steps)
+        if [s.step for s in steps] != list(range(1, logged + 1)) or logged < start:
+            raise OcclabError(
+                f"{folder / 'scalars.json'}: expected every step from 1 to at least {start}, which the checkpoint has made; "
+                "delete the run's folder to train again"
+            )
 
         def snapshot(step: int) -> None:
             if step in config.snapshot_steps:
@@ -152,6 +176,7 @@ def train(
                 bar.set_postfix_str(f"loss {step.loss:.3f}", refresh=False)
                 snapshot(step.step)
                 if step.step % CHECKPOINT_EVERY == 0 or step.step == config.steps:
+                    os.fsync(log.fileno())  # the log is never behind the checkpoint, not even after a power cut
                     save_checkpoint(checkpoint, model, optimizer, step.step)
                 if watch is not None:
                     watch(step)
@@ -242,5 +267,11 @@ def _read_json(path: Path) -> Any:
 def _locked(path: Path) -> Iterator[None]:
     """One process at a time trains in a folder; the second waits and then finds the finished run."""
     with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"another process trains in {path.parent.name}; waiting for it", file=sys.stderr)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        for left in path.parent.glob(".*.*.[0-9]*"):  # half-written by a process that was killed
+            left.unlink()
         yield

@@ -15,7 +15,7 @@ _PLOT = theme.HEIGHT_2D - theme.MARGIN["t"] - 104  # pixels that an axis is high
 def loss_figure(
     curves: dict[str, Any], floors: dict[str, float] | None = None, *, title: str | None = None, loss_name: str = "loss"
 ) -> Any:
-    """Losses over the steps, and the floors that they cannot pass: labelled lines that say where a curve stopped.
+    """Losses over the steps, and floors: labelled lines that say at what a curve stopped.
 
     Floors nearer to each other than 1 % of the axis share a label; labels that would collide are moved apart.
 

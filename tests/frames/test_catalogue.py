@@ -77,7 +77,7 @@ def test_sample_frames_and_read_frames(tmp_path, monkeypatch):
     monkeypatch.setattr(catalogue, "SAMPLES", tmp_path / "data_samples")
     with pytest.raises(OcclabError, match=r"expected the sample frames .* that ship with the repository, found none"):
         sample_frames()
-    written = fill_store(tmp_path / "data_samples", 3, lambda i: made(i, 50), "frames")
+    written = fill_store(tmp_path / "data_samples", ["a", "b", "c"], lambda i: made(i, 50), "frames")
     (tmp_path / "data_samples" / "runs").mkdir()
     assert all(map(same, written, sample_frames()))
     assert all(map(same, written, read_frames(tmp_path / "data_samples")))

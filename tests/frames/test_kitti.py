@@ -1,6 +1,5 @@
 """A made-up SemanticKITTI folder whose every number is known, then the real one."""
 
-import os
 import shutil
 from pathlib import Path
 
@@ -25,8 +24,6 @@ from occlab.frames.point_files import read_bin
 
 cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed")
 
-REAL = Path(os.environ.get("OCCLAB_REAL_DATA") or Path(__file__).parents[3] / "shared/real_samples")
-needs_real_data = pytest.mark.skipif(not REAL.is_dir(), reason=f"no real sensor data in {REAL} (set OCCLAB_REAL_DATA)")
 WIDTH, HEIGHT, FOCAL = 320, 96, 200.0
 
 
@@ -252,9 +249,8 @@ def test_rebuilt_voxels_leave_out_unlabelled_points_and_the_lowest_layer():
         semantickitti_voxels(points, labels[:4])
 
 
-@needs_real_data
-def test_the_published_voxels_are_rebuilt():
-    paths = sorted((REAL / "semantickitti/sequences").glob("*/voxels/*.bin"))
+def test_the_published_voxels_are_rebuilt(real_data):
+    paths = sorted((real_data / "semantickitti/sequences").glob("*/voxels/*.bin"))
     assert len(paths) >= 7
     print()
     for path in paths:
@@ -268,12 +264,11 @@ def test_the_published_voxels_are_rebuilt():
         assert extra <= 20
 
 
-@needs_real_data
-def test_the_published_voxels_sit_one_voxel_below_the_documented_origin():
+def test_the_published_voxels_sit_one_voxel_below_the_documented_origin(real_data):
     """Why the grid begins at -2.2: the same points on a grid from -2.0 hardly meet the published voxels."""
     from occlab.voxelize import occupancy
 
-    folder = REAL / "semantickitti/sequences/00"
+    folder = real_data / "semantickitti/sequences/00"
     points = read_bin(folder / "velodyne/000000.bin", 4)
     published = read_voxels(folder / "voxels/000000.bin")
     documented = type(SEMANTICKITTI_GRID)((0.0, -25.6, -2.0, 51.2, 25.6, 4.4), (0.2, 0.2, 0.2))
@@ -281,9 +276,8 @@ def test_the_published_voxels_sit_one_voxel_below_the_documented_origin():
     assert (other & published).sum() / (other | published).sum() < 0.3
 
 
-@needs_real_data
-def test_real_calibration_and_poses():
-    for folder in sorted((REAL / "semantickitti/sequences").glob("*")):
+def test_real_calibration_and_poses(real_data):
+    for folder in sorted((real_data / "semantickitti/sequences").glob("*")):
         calib = read_calib(folder / "calib.txt")
         rotation = calib["Tr"][:3, :3]
         np.testing.assert_allclose(rotation @ rotation.T, np.eye(3), atol=1e-5)

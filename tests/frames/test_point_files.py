@@ -1,4 +1,3 @@
-import os
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +7,6 @@ from hypothesis import strategies as st
 
 from occlab.errors import OcclabError
 from occlab.frames.point_files import read_bin
-
-REAL = Path(os.environ.get("OCCLAB_REAL_DATA") or Path(__file__).parents[3] / "shared/real_samples")
-needs_real_data = pytest.mark.skipif(not REAL.is_dir(), reason=f"no real sensor data in {REAL} (set OCCLAB_REAL_DATA)")
 
 
 def sweep(columns: int, n: int = 1000, seed: int = 0) -> np.ndarray:
@@ -90,10 +86,9 @@ def test_a_missing_file_and_an_impossible_layout(tmp_path):
         read_bin(written(tmp_path, POINTS[4].tobytes()), 3)
 
 
-@needs_real_data
-def test_real_sweeps_read_as_themselves_and_as_nothing_else():
-    kitti = sorted(REAL.glob("semantickitti/sequences/*/velodyne/*.bin"))
-    nuscenes = sorted(REAL.glob("nuscenes_one_frame/samples/LIDAR_TOP/*.bin"))
+def test_real_sweeps_read_as_themselves_and_as_nothing_else(real_data):
+    kitti = sorted(real_data.glob("semantickitti/sequences/*/velodyne/*.bin"))
+    nuscenes = sorted(real_data.glob("nuscenes_one_frame/samples/LIDAR_TOP/*.bin"))
     assert kitti
     assert nuscenes
     for paths, columns in ((kitti, 4), (nuscenes, 5)):

@@ -1,8 +1,5 @@
 """Stereo on pairs whose depth is known, then on real ones."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -16,8 +13,6 @@ from occlab.voxelize import occupancy
 
 cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed")
 
-REAL = Path(os.environ.get("OCCLAB_REAL_DATA") or Path(__file__).parents[3] / "shared/real_samples")
-needs_real_data = pytest.mark.skipif(not REAL.is_dir(), reason=f"no real sensor data in {REAL} (set OCCLAB_REAL_DATA)")
 FORWARD = [[0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1]]
 WIDTH, HEIGHT, FOCAL, BASELINE = 480, 160, 300.0, 0.5
 CAMERA = Camera("left", WIDTH, HEIGHT, [[FOCAL, 0, WIDTH / 2], [0, FOCAL, HEIGHT / 2], [0, 0, 1]], FORWARD)
@@ -100,13 +95,12 @@ def test_what_does_not_fit_is_one_sentence():
         StereoConfig(block_size=4)
 
 
-@needs_real_data
-def test_real_pairs_agree_with_the_sweep_as_a_pseudo_cloud_does(tmp_path, monkeypatch):
+def test_real_pairs_agree_with_the_sweep_as_a_pseudo_cloud_does(tmp_path, monkeypatch, real_data):
     """Inside the camera's view, at 180 x 180 x 32. Plain matching without filter or margin: 0.20, 0.23, 0.61."""
     from occlab.frames.kitti import kitti_frame, list_sequences
 
     monkeypatch.setenv("OCCLAB_HOME", str(tmp_path))
-    root, grid, rows = REAL / "semantickitti", VoxelGrid(), []
+    root, grid, rows = real_data / "semantickitti", VoxelGrid(), []
     for sequence in list_sequences(root):
         frame = kitti_frame(root, sequence, "000000")
         seen = view_mask(frame, grid)

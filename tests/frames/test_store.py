@@ -247,10 +247,10 @@ def test_a_store_makes_only_what_is_missing_or_broken(tmp_path):
         calls.append(i)
         return made(i, 50)
 
-    first = fill_store(tmp_path / "deep" / "folder", 4, make, "frames")
+    first = fill_store(tmp_path / "deep" / "folder", names(4), make, "frames")
     assert calls == [0, 1, 2, 3]
     assert [f.name for f in first] == [f"street-{i:06d}" for i in range(4)]
-    again = fill_store(tmp_path / "deep" / "folder", 4, make, "frames")
+    again = fill_store(tmp_path / "deep" / "folder", names(4), make, "frames")
     assert calls == [0, 1, 2, 3]
     assert all(map(same, first, again))
 
@@ -258,11 +258,21 @@ def test_a_store_makes_only_what_is_missing_or_broken(tmp_path):
     assert [p.name for p in paths] == [f"{i:06d}.npz" for i in range(4)]  # and no unfinished file beside them
     paths[1].unlink()
     spoil_middle(paths[2])
-    repaired = fill_store(tmp_path / "deep" / "folder", 5, make, "frames")
+    repaired = fill_store(tmp_path / "deep" / "folder", names(5), make, "frames", repair=True)
     assert calls == [0, 1, 2, 3, 1, 2, 4]
     assert all(map(same, first, repaired))
     assert all(map(same, repaired, read_store(tmp_path / "deep" / "folder")))
     assert [f.name for f in read_store(tmp_path / "deep" / "folder", limit=2)] == ["street-000000", "street-000001"]
+
+
+def test_a_file_of_others_is_never_overwritten(tmp_path):
+    path = tmp_path / "000000.npz"
+    np.savez(path, mine=np.arange(3))
+    before = path.read_bytes()
+    with pytest.raises(OcclabError, match="not written by occlab"):
+        fill_store(tmp_path, names(2), lambda i: made(i, 50), "frames")
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_maker_that_fails_leaves_what_was_made(tmp_path):
@@ -272,15 +282,19 @@ def test_a_maker_that_fails_leaves_what_was_made(tmp_path):
         return made(i, 50)
 
     with pytest.raises(KeyboardInterrupt):
-        fill_store(tmp_path, 4, make, "frames")
+        fill_store(tmp_path, names(4), make, "frames")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["000000.npz", "000001.npz"]
 
 
 def test_a_bar_is_shown_only_where_there_is_something_to_do(tmp_path, capsys):
-    fill_store(tmp_path, 2, lambda i: made(i, 50), "simulated streets")
+    fill_store(tmp_path, names(2), lambda i: made(i, 50), "simulated streets")
     assert "simulated streets" in capsys.readouterr().err
-    fill_store(tmp_path, 2, lambda i: made(i, 50), "simulated streets")
+    fill_store(tmp_path, names(2), lambda i: made(i, 50), "simulated streets")
     assert capsys.readouterr().err == ""
+
+
+def names(count: int) -> list[str]:
+    return [f"{i:06d}" for i in range(count)]
 
 
 def test_a_write_that_fails_keeps_the_old_file_and_leaves_nothing_else(tmp_path, monkeypatch):

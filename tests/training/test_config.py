@@ -1,7 +1,10 @@
 """A configuration is plain data: hashed, written, read back, refused where it makes no sense."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -9,7 +12,7 @@ from hypothesis import strategies as st
 
 from occlab import OcclabError, OccupancyLoss
 from occlab.settings import PROFILES
-from occlab.training import TrainConfig, preset, read_config
+from occlab.training import TrainConfig, preset, read_config, run, run_hash
 from occlab.training.config import from_dict, to_dict
 
 FULL = PROFILES["full"]
@@ -52,7 +55,7 @@ def test_written_and_read_back(rate, steps, targets, clip, seed):
     )
     again = from_dict(json.loads(json.dumps(to_dict(config))), "x.json")
     assert again == config
-    assert again.hash == config.hash
+    assert run_hash(again, []) == run_hash(config, [])
 
 
 def test_every_field_is_in_the_hash():
@@ -70,7 +73,7 @@ def test_every_field_is_in_the_hash():
             {"flip": True},
         )
     ]
-    assert len({config.hash for config in [base, *changed]}) == len(changed) + 1
+    assert len({run_hash(config, []) for config in [base, *changed]}) == len(changed) + 1
 
 
 @pytest.mark.parametrize(
@@ -81,9 +84,20 @@ def test_every_field_is_in_the_hash():
         ('{"learning_rat": 1}', "unknown keys learning_rat in TrainConfig"),
         ('{"model": {"heads": 2}}', "unknown keys heads in UNetConfig"),
         ('{"model": 3}', "an object with the fields of UNetConfig"),
-        ('{"steps": "many"}', "TrainConfig"),
+        ('{"steps": "many"}', "steps must be a whole number"),
         ('{"targets": "softish"}', "targets"),
         ('{"clip_norm": -1}', "clip_norm"),
+        ('{"steps": 1.5}', "steps must be a whole number"),
+        ('{"seed": "x"}', "seed must be a whole number"),
+        ('{"weight_decay": NaN}', "weight_decay must be a finite number"),
+        ('{"custom_keys": []}', "custom_keys must map names"),
+        ('{"custom_keys": {"head": {"lr_mult": "a"}}}', "lr_mult and decay_mult"),
+        ('{"snapshot_steps": ["a"]}', "snapshot_steps"),
+        ('{"model": {"bn_momentum": "x"}}', "bn_momentum"),
+        ('{"model": {"channels": [256.5]}}', "whole channel counts"),
+        ('{"loss": {"focal_gamma": -1}}', "focal_gamma"),
+        ('{"loss": {"dice": "half"}}', "finite numbers"),
+        ('{"grid": {"point_cloud_range": [-54, -54, -5, 54, 54, Infinity]}}', "finite numbers"),
         ('{"grid": {"voxel_size": [0.7, 0.6, 0.25]}}', "whole number of cells"),
     ],
 )
@@ -114,6 +128,31 @@ def test_a_missing_file_is_one_sentence(tmp_path):
 def test_impossible_settings_are_refused(change):
     with pytest.raises(OcclabError):
         TrainConfig(**change)
+
+
+def test_one_setting_written_two_ways_is_one_run():
+    a, b = (preset("as-it-stood", FULL, clip_norm=clip) for clip in (1, 1.0))
+    assert run_hash(a, []) == run_hash(b, [])
+
+
+def test_other_code_is_another_run(monkeypatch):
+    config = preset("as-it-stood", FULL)
+    before = run_hash(config, [])
+    monkeypatch.setattr(run, "_code", lambda: "another text")
+    assert run_hash(config, []) != before
+
+
+def test_the_code_a_result_depends_on_is_all_named():
+    """Whatever a training run imports of the package is in the list, or is known to leave the result alone."""
+    package = Path(run.__file__).parents[1]
+    named = {path for pattern in run.CODE for path in package.glob(pattern)}
+    command = (
+        "import sys, occlab.training; print(*(m.__file__ for n, m in sys.modules.items() if n.startswith('occlab')), sep='\\n')"
+    )
+    loaded = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True).stdout.split()
+    rest = {Path(path).relative_to(package).as_posix() for path in loaded if Path(path) not in named}
+    frames = {name for name in rest if name.startswith("frames/")}  # what frames hold is in their fingerprints
+    assert rest - frames == {"__init__.py", "errors.py", "settings.py", "training/__init__.py", "training/checkpoint.py"}
 
 
 def test_unknown_names_are_refused():

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -92,3 +93,22 @@ def test_features_are_of_the_pseudo_cloud(frames, config):
 def test_no_frames_is_refused(config):
     with pytest.raises(OcclabError, match="at least one frame"):
         Batches([], config)
+
+
+def test_a_frame_outside_the_grid_is_refused_and_not_taken_for_an_empty_street(frames, config):
+    far = frames[0].lidar + np.array([40, 0, 0, 0], np.float32)
+    for what in ("lidar", "pseudo"):
+        with pytest.raises(OcclabError, match=r"blocks-0: none of its \d+ (LiDAR|pseudo) points lies in the grid"):
+            Batches([replace(frames[0], **{what: far})], config).frame(0)
+
+
+def test_a_camera_that_sees_no_voxel_is_refused(frames, config, forward_view):
+    placed = np.array(forward_view.lidar_to_camera)
+    placed[2, 3] = -200.0  # 200 m behind everything it would see
+    with pytest.raises(OcclabError, match="cameras see no voxel"):
+        Batches([replace(frames[0], view=(replace(forward_view, lidar_to_camera=placed),))], config).frame(0)
+
+
+def test_a_batch_larger_than_the_data_is_refused(frames, config):
+    with pytest.raises(OcclabError, match="only 4 frames"):
+        Batches(frames, replace(config, batch_size=5))

@@ -16,7 +16,7 @@ from occlab import OcclabError
 from occlab.frames import write_frame
 from occlab.settings import PROFILES
 from occlab.training import load_run, preset, train
-from occlab.training.checkpoint import load_checkpoint
+from occlab.training.checkpoint import load_checkpoint, write_atomically
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +80,33 @@ def test_watch_sees_every_step(frames, config, tmp_path):
     seen = []
     train(config, frames[:1], root=tmp_path, progress=False, watch=seen.append)
     assert [s.step for s in seen] == list(range(1, 13))
+
+
+@pytest.mark.parametrize("keep", [0, 5])
+def test_a_log_shorter_than_the_checkpoint_is_one_sentence(finished, frames, keep):
+    (finished.folder / "summary.json").unlink()
+    log = finished.folder / "scalars.json"
+    log.write_text("".join(log.read_text().splitlines(True)[:keep]))
+    with pytest.raises(OcclabError, match="expected every step from 1 to at least 12") as error:
+        train(finished.config, frames[:3], frames[3:], root=finished.folder.parent, progress=False)
+    assert str(log) in str(error.value)
+
+
+def test_a_half_written_checkpoint_of_a_killed_process_is_cleared_away(finished, frames):
+    (finished.folder / "summary.json").unlink()
+    left = finished.folder / ".checkpoint.safetensors.12345"
+    left.write_bytes(b"half")
+    train(finished.config, frames[:3], frames[3:], root=finished.folder.parent, progress=False)
+    assert not left.exists()
+
+
+def test_a_disk_that_is_full_is_one_sentence(tmp_path):
+    def fails(path):
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OcclabError, match=r"checkpoint\.safetensors: cannot be written .*No space left"):
+        write_atomically(tmp_path / "checkpoint.safetensors", fails)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_torn_last_line_is_dropped_and_written_again(frames, config, tmp_path):
