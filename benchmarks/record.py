@@ -73,7 +73,7 @@ def record(settings: Record) -> list[Path]:
             "no CUDA device here: a full-scale run would take hours; with --cpu and fewer --steps it can be recorded"
         )
     frames, held_out = split_frames(settings.data, size)
-    written = []
+    written, about = [], provenance(settings.commit)  # of the code that runs, whatever becomes of the tree meanwhile
     for name in settings.only:
         for seed in range(settings.seeds):
             folder = settings.out / f"{size.name}-{name}-seed{seed}"
@@ -85,7 +85,7 @@ def record(settings: Record) -> list[Path]:
             # Not among the other runs: one that is found again may have been made on another device.
             unfinished = settings.out / ".unfinished"
             run = train(config, frames, held_out, name=name, root=unfinished)
-            keep(run, frames[0], folder, provenance(settings.commit))
+            keep(run, frames[0], folder, about)
             shutil.rmtree(unfinished)
             written.append(folder)
             print(f"{folder}: settled at {run.summary['settled_loss']:.3f}, nearest floor: {run.summary['floor_name']}")
