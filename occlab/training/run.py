@@ -27,10 +27,11 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..errors import OcclabError
+from ..files import write_atomically
 from ..frames import Frame
 from ..models import OccupancyUNet
 from ..settings import home
-from .checkpoint import load_checkpoint, load_tensors, save_checkpoint, save_tensors, write_atomically
+from .checkpoint import load_checkpoint, load_tensors, save_checkpoint, save_tensors
 from .config import TrainConfig, from_dict, to_dict
 from .data import Batches, stream
 from .loop import Step, make_fabric, predict, training_steps
