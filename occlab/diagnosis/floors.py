@@ -55,9 +55,12 @@ class Ladder:
                     values[name] = value
         return dict(sorted(values.items(), key=lambda item: -item[1]))
 
-    def nearest(self, loss: float) -> str:
-        """Name of the rung closest to a loss."""
-        rungs = self.rungs
+    def stopped_at(self, loss: float, tolerance: float = 0.01) -> str:
+        """Name of the rung at which a settled loss has stopped: of those within the relative ``tolerance`` the highest, which
+        a falling loss meets first; the nearest one where none is that close."""
+        rungs, close = self.rungs, self.matches(loss, tolerance)
+        if close:
+            return max(close, key=rungs.__getitem__)
         return min(rungs, key=lambda name: abs(rungs[name] - loss))
 
     def matches(self, loss: float, tolerance: float = 0.01) -> list[str]:
