@@ -34,7 +34,7 @@ lab: .venv/ready-course ## open JupyterLab on the first notebook
 	$(PY) -m jupyterlab notebooks/00_start_here.ipynb
 
 notebooks: .venv/ready-test ## execute the notebooks in place, as they are committed (needs Chromium)
-	OCCLAB_PROFILE=small $(PY) -m occlab.course refresh
+	OCCLAB_PROFILE=small $(PY) -m occlab course --refresh
 	$(PY) scripts/readme_pictures.py
 
 lint: .venv/ready-test ## ruff over modules and notebooks

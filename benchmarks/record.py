@@ -88,7 +88,7 @@ def record(settings: Record) -> list[Path]:
             keep(run, frames[0], folder, about)
             shutil.rmtree(unfinished)
             written.append(folder)
-            print(f"{folder}: settled at {run.summary['settled_loss']:.3f}, nearest floor: {run.summary['floor_name']}")
+            print(f"{folder}: settled at {run.summary['settled_loss']:.3f}, at: {run.summary['floor_name']}")
     return written
 
 

@@ -104,15 +104,21 @@ def simulate(folder: Annotated[Path, tyro.conf.Positional], *, count: int = 8, s
 
 
 @app.command
-def course(*, output: Path = Path("build/course")) -> None:
-    """Run every notebook of the course in order, and write it executed and as an HTML page.
+def course(
+    *, notebooks: Path = Path("notebooks"), output: Path = Path("build/course"), refresh: bool = False, only: str = ""
+) -> None:
+    """Run every notebook of the course in order, and write it executed and as an HTML page. Exit code 1: a cell failed.
 
     Args:
+        notebooks: folder of the notebooks.
         output: folder for the executed notebooks and pages.
+        refresh: instead, execute them in place as they are committed, with a picture beside each figure.
+        only: with --refresh, those whose name starts so, e.g. 02.
     """
-    from .course import run_course
+    from . import course as course_
 
-    if not run_course(out=output):
+    done = course_.refresh(notebooks, only) if refresh else course_.run_course(notebooks, output)
+    if not done:
         sys.exit(1)
 
 

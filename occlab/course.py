@@ -1,13 +1,12 @@
 """Runs the course from start to end: every notebook in order, one page of each, a short table of what came out.
 
-    python -m occlab.course run        execute into build/course/, with an HTML page of each notebook
-    python -m occlab.course refresh    execute in place, pictures beside the Plotly data: what is committed
+    occlab course              execute into build/course/, with an HTML page of each notebook
+    occlab course --refresh    execute in place, pictures beside the Plotly data: what is committed
 
 A notebook hands numbers to the table with `record(plateau=..., floor=...)`; `collect(path)` reads them back from the
 executed file.
 """
 
-import argparse
 import os
 import re
 import sys
@@ -23,7 +22,7 @@ from tqdm import tqdm
 
 from . import pages
 from .errors import OcclabError, require
-from .settings import profile
+from .settings import home, profile
 
 SUMMARY_MIME = "application/vnd.occlab.summary+json"
 LARGEST_NOTEBOOK = 2_000_000
@@ -239,7 +238,7 @@ def _print_table(recorded: dict[str, Any], paths: list[Path], out: Path, seconds
     rows += [
         ("pages to read", f"{out}/{paths[0].stem}.html and the pages after it"),
         ("executed notebooks", f"{out}/"),
-        ("frames and runs", os.environ.get("OCCLAB_HOME", "~/.cache/occlab")),
+        ("frames and runs", str(home())),
         ("time", f"{seconds / 60:.1f} min for {len(paths)} notebooks"),
     ]
     width = max(len(label) for label, _ in rows)
@@ -276,27 +275,3 @@ def refresh(notebooks: str | Path = "notebooks", only: str = "") -> bool:
         pages.write(notebook, path)
         print(f"{path}: {size / 1e3:.0f} kB")
     return True
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Exit code: 0 all ran, 1 a cell failed, 2 bad input."""
-    parser = argparse.ArgumentParser(prog="python -m occlab.course", description="Run the notebooks of the course.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("run", help="execute into a folder, with an HTML page of each")
-    run.add_argument("--notebooks", default="notebooks")
-    run.add_argument("--out", default="build/course")
-    again = commands.add_parser("refresh", help="execute in place, as they are committed")
-    again.add_argument("--notebooks", default="notebooks")
-    again.add_argument("--only", default="", help="those whose name starts so, e.g. 02")
-    chosen = parser.parse_args(arguments)
-    try:
-        if chosen.command == "run":
-            return 0 if run_course(chosen.notebooks, chosen.out) else 1
-        return 0 if refresh(chosen.notebooks, chosen.only) else 1
-    except OcclabError as error:
-        print(error, file=sys.stderr)
-        return 2
-
-
-if __name__ == "__main__":
-    sys.exit(main())

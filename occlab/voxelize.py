@@ -139,9 +139,11 @@ def _true_positions(marks: Tensor) -> Tensor:
 
 
 def _check(points: Tensor) -> Tensor:
+    if isinstance(points, Tensor) and len(points) >= 2**23:
+        raise OcclabError(f"voxelize takes fewer than {2**23:,} points a cloud, got {len(points):,}")
     if not (isinstance(points, Tensor) and points.ndim == 2 and points.shape[1] >= 3 and points.is_floating_point()):
         got = f"{points.dtype} {tuple(points.shape)}" if isinstance(points, Tensor) else type(points).__name__
-        raise OcclabError(f"voxelize expects floating-point points of shape (N, 3) or (N, 4), x y z first; got {got}")
+        raise OcclabError(f"voxelize expects floating-point points of shape (N, 3) or (N, 4), x y z first, got {got}")
     return points
 
 
@@ -181,7 +183,7 @@ def voxelize(points: Tensor | Sequence[Tensor], grid: VoxelGrid) -> VoxelStatist
         points: (N, 3 or 4) metres, x y z first, on any device; or a list of B such clouds.
 
     Raises:
-        OcclabError: points that are not a floating-point tensor (N, 3) or (N, 4).
+        OcclabError: points that are not a floating-point tensor (N, 3 or more), or 2^23 of them or more.
 
     >>> stats = voxelize(torch.tensor([[0.1, 0.1, 0.1], [0.3, 0.1, 0.1]]), VoxelGrid())
     >>> stats.count.tolist(), stats.coordinates.tolist()

@@ -10,7 +10,8 @@ import nbformat
 import pytest
 
 from occlab import course, pages
-from occlab.course import collect, execute, find_notebooks, main, refresh, run_course
+from occlab.cli import main
+from occlab.course import collect, execute, find_notebooks, refresh, run_course
 from occlab.errors import OcclabError
 
 
@@ -91,7 +92,9 @@ def test_failed_cell_stops_the_course_and_keeps_what_ran(tmp_path, capsys):
     folder.mkdir()
     notebook(folder / "00_a.ipynb", "# A", "print('before')", "# Where it breaks", "1 / 0", "print('after')")
     notebook(folder / "01_b.ipynb", "print('never')")
-    assert main(["run", "--notebooks", str(folder), "--out", str(out)]) == 1
+    with pytest.raises(SystemExit) as left:
+        main(["course", "--notebooks", str(folder), "--output", str(out)])
+    assert left.value.code == 1
     printed = capsys.readouterr().out
     assert "stopped in 00_a.ipynb, code cell 2, under 'Where it breaks'" in printed
     assert "ZeroDivisionError: division by zero" in printed
@@ -126,7 +129,9 @@ def test_notebooks_run_in_their_own_folder(tmp_path):
 def test_empty_folder_is_one_sentence(tmp_path, capsys):
     with pytest.raises(OcclabError, match="no notebook named like"):
         find_notebooks(tmp_path)
-    assert main(["run", "--notebooks", str(tmp_path)]) == 2
+    with pytest.raises(SystemExit) as left:
+        main(["course", "--notebooks", str(tmp_path)])
+    assert left.value.code == 2
     assert str(tmp_path) in capsys.readouterr().err
 
 

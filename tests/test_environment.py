@@ -33,6 +33,7 @@ ROOMS = [
     "voxelize",
     "settings",
     "grid",
+    "files",
     "errors",
 ]
 """Top to bottom: a room may import what stands below it, nothing above."""

@@ -55,9 +55,12 @@ class Ladder:
                     values[name] = value
         return dict(sorted(values.items(), key=lambda item: -item[1]))
 
-    def nearest(self, loss: float) -> str:
-        """Name of the rung closest to a loss."""
-        rungs = self.rungs
+    def stopped_at(self, loss: float, tolerance: float = 0.01) -> str:
+        """Name of the rung at which a settled loss has stopped: of those within the relative ``tolerance`` the highest, which
+        a falling loss meets first; the nearest one where none is that close."""
+        rungs, close = self.rungs, self.matches(loss, tolerance)
+        if close:
+            return max(close, key=rungs.__getitem__)
         return min(rungs, key=lambda name: abs(rungs[name] - loss))
 
     def matches(self, loss: float, tolerance: float = 0.01) -> list[str]:
@@ -71,7 +74,7 @@ HALF = "p = 1/2 everywhere"
 
 
 def ladder(loss: OccupancyLoss, target: Tensor, mask: Tensor | None = None) -> Ladder:
-    """The floors of a loss on a batch of targets.
+    """The floors of a loss on a batch of targets. Each frame counts the same, as in training with one frame a batch.
 
     Shape:
         target: (B, Z, Y, X) in [0, 1], all frames of the run or a fair sample. mask: bool, broadcastable, or None.
@@ -82,7 +85,12 @@ def ladder(loss: OccupancyLoss, target: Tensor, mask: Tensor | None = None) -> L
     """
     if mask is not None:
         mask = mask.expand_as(target)
-    constant = loss.constant_curve(target, mask)
+    frames = range(len(target))
+    curves = [loss.constant_curve(target[i][None], None if mask is None else mask[i][None]) for i in frames]
+
+    def constant(p: float) -> float:
+        return math.fsum(curve(p) for curve in curves) / len(curves)
+
     best, best_value = _lowest(constant, 0.0)
     _, best_bounded = _lowest(constant, 0.5)
     valid = torch.ones_like(target) if mask is None else mask.float()
@@ -90,8 +98,7 @@ def ladder(loss: OccupancyLoss, target: Tensor, mask: Tensor | None = None) -> L
     mean_map = (target * valid).sum(0, keepdim=True, dtype=torch.float64) / valid.sum(0, keepdim=True).clamp(min=1)
 
     def of(p_BZYX: Tensor) -> float:
-        # Frame by frame, so that no float64 copy of all frames is held; each counts the same, as with one frame a batch.
-        frames = range(len(target))
+        # Frame by frame, so that no float64 copy of all frames is held.
         return math.fsum(
             loss.of_probabilities(p_BZYX[i % len(p_BZYX)][None], target[i][None], None if mask is None else mask[i][None])
             for i in frames

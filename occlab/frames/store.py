@@ -12,12 +12,9 @@ are whole steps (those of every grid in this project), nor does one cross such a
 cells of 0.512 m first, with the low bytes apart: a KITTI sweep then packs into 3.4 bytes a point, against 5.3 unsorted.
 """
 
-import contextlib
 import hashlib
 import io
 import json
-import os
-import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -25,6 +22,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from ..errors import OcclabError
+from ..files import write_atomically
 from .camera import Camera
 from .frame import Frame
 
@@ -91,19 +89,7 @@ def write_frame(path: str | Path, frame: Frame) -> None:
     arrays |= {what: _pack(getattr(frame, what), f"frame {frame.name}: {what} points") for what in _CLOUDS}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays, sha256=_digest(arrays))
-    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")  # same folder: a rename does not cross disks
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(unfinished, "xb") as file:
-            file.write(buffer.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    except OSError as error:
-        raise OcclabError(f"{path}: this frame file cannot be written ({error.strerror})") from error
-    finally:
-        with contextlib.suppress(OSError):
-            unfinished.unlink(missing_ok=True)
+    write_atomically(path, lambda partial: partial.write_bytes(buffer.getbuffer()))
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:

@@ -3,7 +3,7 @@
 from .config import TrainConfig, preset, read_config
 from .data import Batch, Batches, split_frames
 from .loop import Step, batch_statistics, fast_precision, make_fabric, predict, training_steps
-from .run import Run, load_run, run_hash, train
+from .run import Run, load_run, recorded_runs, run_hash, train
 from .summary import run_ladder, settled
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "predict",
     "preset",
     "read_config",
+    "recorded_runs",
     "run_hash",
     "run_ladder",
     "settled",

@@ -1,37 +1,26 @@
-"""Checkpoints in safetensors, written so that a kill at any moment leaves the old one or the new one, never half of one."""
+"""Checkpoints in safetensors: weights, buffers and optimiser state, and nothing that could run code."""
 
-import contextlib
-import os
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..errors import OcclabError
-
-
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Let ``write`` fill a file beside ``path``, then move it there in one step."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(partial)
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except (OSError, SafetensorError) as error:
-        raise OcclabError(f"{path}: cannot be written ({error})") from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
+from ..files import write_atomically
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write tensors of any shape and device, by name, to a safetensors file.
+
+    Raises:
+        OcclabError: the file cannot be written.
+    """
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_atomically(path, lambda partial: save_file(contiguous, partial, metadata=metadata))
+    content = save(contiguous, metadata)
+    write_atomically(path, lambda partial: partial.write_bytes(content))
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

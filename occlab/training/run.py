@@ -27,10 +27,12 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..errors import OcclabError
+from ..files import write_atomically
 from ..frames import Frame
+from ..frames.catalogue import SAMPLES
 from ..models import OccupancyUNet
 from ..settings import home
-from .checkpoint import load_checkpoint, load_tensors, save_checkpoint, save_tensors, write_atomically
+from .checkpoint import load_checkpoint, load_tensors, save_checkpoint, save_tensors
 from .config import TrainConfig, from_dict, to_dict
 from .data import Batches, stream
 from .loop import Step, make_fabric, predict, training_steps
@@ -197,6 +199,15 @@ def load_run(folder: Path) -> Run:
     summary = _read_json(folder / "summary.json") if (folder / "summary.json").exists() else None
     config = from_dict(stored["config"], str(folder / "config.json"))
     return Run(folder, config, read_steps(folder / "scalars.json"), summary)
+
+
+def recorded_runs() -> dict[str, Run]:
+    """The full-scale runs that ship in the repository's ``data_samples/runs``, by folder name; without weights.
+
+    Each folder's ``record.json`` names the device, the versions, the commit and the command.
+    """
+    folders = sorted(path.parent for path in (SAMPLES / "runs").glob("*/record.json"))
+    return {folder.name: load_run(folder) for folder in folders}
 
 
 def read_steps(path: Path) -> list[Step]:

@@ -25,12 +25,12 @@ def settled(steps: Sequence[Step]) -> Sequence[Step]:
 def summarize(
     config: TrainConfig, steps: Sequence[Step], model: nn.Module, batches: Batches, held_out: Batches | None, fabric: "Fabric"
 ) -> dict[str, Any]:
-    """The numbers of a run, JSON-able. ``floor`` is the rung of the ladder nearest to the settled loss, and
+    """The numbers of a run, JSON-able. ``floor`` is the rung of the ladder at which the loss has stopped, and
     ``on_floor`` says whether it is within 1 % of it."""
     end = settled(steps)
     first, last = steps[0].loss, _mean([s.loss for s in end])
     rungs = run_ladder(config, batches)
-    floor_name = rungs.nearest(last)
+    floor_name = rungs.stopped_at(last)
     score, spread = _evaluate(model, batches, fabric, running_statistics=False)
     summary = {
         "first_loss": first,

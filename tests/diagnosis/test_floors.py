@@ -90,10 +90,19 @@ def test_masked_cells_do_not_count():
 
 def test_naming_a_plateau():
     found = ladder(LOSS, targets(0.01))
-    assert found.nearest(found[HALF] + 0.004) == HALF
+    assert found.stopped_at(found[HALF] + 0.004) == HALF
     assert found.matches(found[HALF] + 0.004)[0] == HALF
-    assert found.matches(found["best constant"])[0] == "best constant"
+    assert found.stopped_at(found["best constant"]) == found.matches(found["best constant"])[0] == "best constant"
     assert found.matches(0.9) == []
+    assert found.stopped_at(0.9) in found.rungs
+
+
+def test_among_rungs_too_close_to_tell_a_falling_loss_stops_at_the_highest():
+    found = ladder(LOSS, targets(0.01))
+    lowest = found["perfect prediction, p >= 1/2"]
+    assert found.matches(lowest)[0] == "perfect prediction, p >= 1/2"
+    assert found.stopped_at(lowest, tolerance=0.02) == HALF
+    assert found.stopped_at(lowest, tolerance=1e-6) == "perfect prediction, p >= 1/2"
 
 
 def test_other_losses_have_their_own_ladder():

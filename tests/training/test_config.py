@@ -152,7 +152,14 @@ def test_the_code_a_result_depends_on_is_all_named():
     loaded = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True).stdout.split()
     rest = {Path(path).relative_to(package).as_posix() for path in loaded if Path(path) not in named}
     frames = {name for name in rest if name.startswith("frames/")}  # what frames hold is in their fingerprints
-    assert rest - frames == {"__init__.py", "errors.py", "settings.py", "training/__init__.py", "training/checkpoint.py"}
+    assert rest - frames == {
+        "__init__.py",
+        "errors.py",
+        "files.py",
+        "settings.py",
+        "training/__init__.py",
+        "training/checkpoint.py",
+    }
 
 
 def test_unknown_names_are_refused():
