@@ -21,10 +21,11 @@ import re
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-from ..errors import OcclabError, require
+import yaml
+
+from ..errors import OcclabError
 from ..settings import PROFILES
 from ..settings import profile as profile_
 from ..training import TrainConfig
@@ -150,9 +151,8 @@ def _one_of(value: Any, valid: list[str], what: str) -> str:
 
 
 def _read_yaml(path: Path) -> Any:
-    yaml = require("yaml", package="pyyaml")
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_loader(yaml))  # a SafeLoader: makes plain data only
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # a SafeLoader: makes plain data only
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" in line {mark.line + 1}" if mark else ""
@@ -161,18 +161,16 @@ def _read_yaml(path: Path) -> Any:
         raise OcclabError(f"expected a design as YAML ({error})") from error
 
 
-def _loader(yaml: ModuleType) -> type:
-    """yaml.SafeLoader that reads 1e-4 as a number, and refuses a key given twice, where the first would be lost."""
+class _Loader(yaml.SafeLoader):
+    """Reads 1e-4 as a number, and refuses a key given twice, where the first would be lost."""
 
-    class Loader(yaml.SafeLoader):
-        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
-            names = [key.value for key, _ in node.value if isinstance(key.value, str) and key.value != "<<"]
-            for i, name in enumerate(names):
-                if name in names[:i]:
-                    raise OcclabError(
-                        f"{name!r} is there twice, the second time in line {node.value[i][0].start_mark.line + 1}"
-                    )
-            return super().construct_mapping(node, deep)
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
+        names = [key.value for key, _ in node.value if isinstance(key.value, str) and key.value != "<<"]
+        for i, name in enumerate(names):
+            if name in names[:i]:
+                line = node.value[i][0].start_mark.line + 1
+                raise OcclabError(f"{name!r} is there twice, the second time in line {line}")
+        return super().construct_mapping(node, deep)
 
-    Loader.add_implicit_resolver("tag:yaml.org,2002:float", EXPONENT, list("-+.0123456789"))
-    return Loader
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", EXPONENT, list("-+.0123456789"))
