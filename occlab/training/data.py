@@ -60,8 +60,6 @@ class Batches:
     def __init__(self, frames: Sequence[Frame], config: TrainConfig, device: torch.device | str = "cpu") -> None:
         if not frames:
             raise OcclabError("training needs at least one frame, got none")
-        if config.batch_size > len(frames):
-            raise OcclabError(f"batch_size is {config.batch_size}, but there are only {len(frames)} frames")
         low, high = config.grid.point_cloud_range[:2], config.grid.point_cloud_range[3:5]
         if config.flip and any(a + b != 0 for a, b in zip(low, high, strict=True)):
             raise OcclabError(f"flip needs a grid centred on 0 along x and y, got {config.grid.point_cloud_range}")
@@ -79,6 +77,8 @@ class Batches:
     def __getitem__(self, step: int) -> Batch:
         """The batch of step number ``step``, from 0: each epoch is a new permutation of all frames."""
         n, size, seed = len(self), self.config.batch_size, self.config.seed
+        if size > n:
+            raise OcclabError(f"batch_size is {size}, but there are only {n} frames")
         places = range(step * size, (step + 1) * size)
         epochs = {e: torch.randperm(n, generator=stream(seed, "data", e)).tolist() for e in {place // n for place in places}}
         flips = torch.zeros(size, 2, dtype=torch.bool)
@@ -87,24 +87,28 @@ class Batches:
         parts = [self.frame(epochs[p // n][p % n], tuple(flip)) for p, flip in zip(places, flips.tolist(), strict=True)]
         if size == 1:
             return parts[0]
-        return Batch(torch.cat([part.features for part in parts]), torch.cat([part.target for part in parts]), _masks(parts))
+        targets, masks = [part.target for part in parts], [part.mask for part in parts]
+        return Batch(torch.cat([part.features for part in parts]), torch.cat(targets), _join_masks(targets, masks))
 
     def frame(self, i: int, flip: tuple[bool, bool] = (False, False)) -> Batch:
         """One frame as a batch of one, mirrored along (x, y) where asked."""
-        pseudo, lidar = self._statistics(i, flip)
-        target = soft_occupancy(lidar) if self.config.targets == "soft" else hard_occupancy(lidar)
-        mask = None
-        if self.frames[i].view:
-            axes = [axis for axis, mirrored in ((2, flip[0]), (1, flip[1])) if mirrored]
-            mask = view_mask(self.frames[i], self.config.grid).flip(axes).to(self.device)[None]
-            if not mask.any():
-                raise OcclabError(f"frame {self.frames[i].name}: its cameras see no voxel of the grid; check lidar_to_camera")
-        return Batch(bev_features(pseudo), target, mask)
+        return Batch(bev_features(self._statistics(i, flip)[0]), *self._target(i, flip))
 
     def targets(self) -> tuple[Tensor, Tensor | None]:
         """Targets and masks of all frames, (B, Z, Y, X) each, for the ladder of floors."""
-        parts = [self.frame(i) for i in range(len(self))]
-        return torch.cat([part.target for part in parts]), _masks(parts)
+        targets, masks = zip(*(self._target(i) for i in range(len(self))), strict=True)
+        return torch.cat(targets), _join_masks(targets, masks)
+
+    def _target(self, i: int, flip: tuple[bool, bool] = (False, False)) -> tuple[Tensor, Tensor | None]:
+        lidar = self._statistics(i, flip)[1]
+        target = soft_occupancy(lidar) if self.config.targets == "soft" else hard_occupancy(lidar)
+        if not self.frames[i].view:
+            return target, None
+        axes = [axis for axis, mirrored in ((2, flip[0]), (1, flip[1])) if mirrored]
+        mask = view_mask(self.frames[i], self.config.grid).flip(axes).to(self.device)[None]
+        if not mask.any():
+            raise OcclabError(f"frame {self.frames[i].name}: its cameras see no voxel of the grid; check lidar_to_camera")
+        return target, mask
 
     def _statistics(self, i: int, flip: tuple[bool, bool]) -> tuple[VoxelStatistics, VoxelStatistics]:
         if (i, flip) not in self._voxels:
@@ -122,7 +126,8 @@ class Batches:
         return self._voxels[i, flip]
 
 
-def _masks(parts: list[Batch]) -> Tensor | None:
-    if all(part.mask is None for part in parts):
+def _join_masks(targets: Sequence[Tensor], masks: Sequence[Tensor | None]) -> Tensor | None:
+    if all(mask is None for mask in masks):
         return None
-    return torch.cat([torch.ones_like(part.target, dtype=torch.bool) if part.mask is None else part.mask for part in parts])
+    whole = [torch.ones_like(t, dtype=torch.bool) if mask is None else mask for t, mask in zip(targets, masks, strict=True)]
+    return torch.cat(whole)

@@ -111,4 +111,4 @@ def test_a_camera_that_sees_no_voxel_is_refused(frames, config, forward_view):
 
 def test_a_batch_larger_than_the_data_is_refused(frames, config):
     with pytest.raises(OcclabError, match="only 4 frames"):
-        Batches(frames, replace(config, batch_size=5))
+        Batches(frames, replace(config, batch_size=5))[0]

@@ -76,6 +76,13 @@ def test_a_run_is_found_again_under_another_name(finished, frames, tmp_path):
     assert again.folder == finished.folder
 
 
+def test_a_run_with_larger_batches_is_evaluated_on_fewer_frames(frames, config, tmp_path):
+    """One held-out frame, and a prediction of one frame, are less than a batch."""
+    run = train(replace(config, batch_size=3), frames[:3], frames[3:], root=tmp_path, progress=False)
+    assert run.summary["held_out"]["trivial"]["all empty"]["iou"] == 0
+    assert run.predict(frames[3]).shape == (32, 36, 36)
+
+
 def test_watch_sees_every_step(frames, config, tmp_path):
     seen = []
     train(config, frames[:1], root=tmp_path, progress=False, watch=seen.append)
