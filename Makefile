@@ -53,8 +53,8 @@ clean: ## remove build/ (pages, frames, training runs), caches, and the set-up's
 # --- set-up: again only when the pins change ----------------------------------------------------------------------
 
 EXTRAS_course := course
-EXTRAS_test := course,test
-EXTRAS_bench := course,test,bench
+EXTRAS_test := course,test,sweep
+EXTRAS_bench := course,test,sweep,bench
 
 .venv/ready-%: pyproject.toml constraints.txt scripts/system_packages.py scripts/jupyterlab.json | .venv/bin/pip
 	@$(PY) scripts/system_packages.py $*

@@ -11,13 +11,10 @@ device, versions, commit and command. Weights are left out.
 """
 
 import json
-import platform
 import shlex
 import shutil
-import subprocess
 import sys
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,9 +22,9 @@ import numpy as np
 import torch
 import tyro
 
-import occlab
 from occlab import OcclabError, occupancy
 from occlab.frames import Frame
+from occlab.provenance import provenance
 from occlab.settings import profile as named_profile
 from occlab.training import Run, fast_precision, preset, split_frames, train
 
@@ -73,7 +70,8 @@ def record(settings: Record) -> list[Path]:
             "no CUDA device here: a full-scale run would take hours; with --cpu and fewer --steps it can be recorded"
         )
     frames, held_out = split_frames(settings.data, size)
-    written, about = [], provenance(settings.commit)  # of the code that runs, whatever becomes of the tree meanwhile
+    command = shlex.join(["python", "benchmarks/record.py", *sys.argv[1:]])
+    written, about = [], provenance(command, settings.commit)  # of the code that runs, whatever becomes of the tree meanwhile
     for name in settings.only:
         for seed in range(settings.seeds):
             folder = settings.out / f"{size.name}-{name}-seed{seed}"
@@ -106,43 +104,6 @@ def keep(run: Run, frame: Frame, folder: Path, about: dict[str, Any]) -> None:
         shape=np.array(predicted.shape, np.int32),
     )
     (folder / "record.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-
-
-def provenance(commit: str | None = None) -> dict[str, Any]:
-    """The machine and the code, as far as somebody else needs them."""
-    cuda = torch.cuda.is_available()
-    return {
-        "date": datetime.now(UTC).date().isoformat(),
-        "command": shlex.join(["python", "benchmarks/record.py", *sys.argv[1:]]),
-        "commit": commit or _commit(),
-        "device": torch.cuda.get_device_name() if cuda else f"CPU, {torch.get_num_threads()} threads, {_processor()}",
-        "cuda": torch.version.cuda if cuda else None,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "occlab": occlab.__version__,
-    }
-
-
-def _processor() -> str:
-    """The processor's model, where the system tells it."""
-    info = Path("/proc/cpuinfo")
-    for line in info.read_text().splitlines() if info.exists() else []:
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def _commit() -> str:
-    """The commit, with "+" where the tree differs from it; "unknown" outside a repository."""
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(Path(__file__).parent), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""The command line: occlab simulate | train | course.
+"""The command line: occlab simulate | train | ablate | course.
 
-Exit code 0 on success, 2 on bad input, with one sentence on stderr that says what was expected.
+Exit code 0 on success, 1 where a run or a notebook failed, 2 on bad input, with one sentence on stderr that says what was
+expected.
 """
 
 import json as json_
@@ -20,7 +21,7 @@ app = tyro.extras.SubcommandApp()
 @app.command
 def train(
     *,
-    preset: Literal["as-it-stood", "repaired"] = "as-it-stood",
+    preset: Literal["as-it-stood", "repaired", "recommended"] = "as-it-stood",
     profile: Literal["full", "small", "tiny"] | None = None,
     data: Path | None = None,
     config: Path | None = None,
@@ -38,7 +39,7 @@ def train(
     """Train the network, and say where its loss settled and which floor that is.
 
     Args:
-        preset: which training: the one that stalled, or the repaired one.
+        preset: which training: the one that stalled, the repaired one, or the recommended one with more frames and steps.
         profile: size of the run; by default full with CUDA and small without, or OCCLAB_PROFILE.
         data: a SemanticKITTI root or a folder of frames; by default simulated streets, made once and kept.
         config: a configuration as JSON (the "config" of a run's config.json), instead of preset and profile's size.
@@ -56,7 +57,7 @@ def train(
     from . import training
     from .settings import profile as profile_
 
-    size = profile_(profile)
+    size = profile_(profile).for_recipe() if preset == "recommended" else profile_(profile)
     if precision == "fast" or (precision is None and config is None):
         precision = training.fast_precision()
     changes: dict[str, Any] = {"head": head, "targets": targets, "learning_rate": learning_rate, "steps": steps}
@@ -101,6 +102,60 @@ def simulate(folder: Annotated[Path, tyro.conf.Positional], *, count: int = 8, s
     names = [f"street-{seed + i:06d}" for i in range(count)]
     frames = fill_store(folder, names, lambda i: simulate_frame(seed + i), "simulating streets")
     print(f"{len(frames)} frames in {folder}")
+
+
+@app.command
+def ablate(
+    design: Annotated[Path, tyro.conf.Positional],
+    *,
+    engine: Literal["here", "processes", "ray"] = "here",
+    workers: int | None = None,
+    threads: int | None = None,
+    address: str | None = None,
+    data: Path | None = None,
+    profile: Literal["full", "small", "tiny"] | None = None,
+    seeds: int | None = None,
+    output: Path | None = None,
+    runs: Path | None = None,
+    json: bool = False,
+    dry_run: bool = False,
+) -> None:
+    """Train every arm of a design with every seed, and say which differences the seeds bear out. Exit code 1: a run failed.
+
+    Args:
+        design: a YAML file; occlab/ablation/design_file.py describes it.
+        engine: here, one run after another; in several processes, one for each CUDA device; or on a Ray cluster.
+        workers: runs at a time, for processes and ray; by default one for each CUDA device, else one.
+        threads: of the processor, for each run; by default all, shared among the workers.
+        address: of a Ray cluster, or auto; by default one is started here.
+        data: a SemanticKITTI root or a folder of frames; by default simulated streets.
+        profile: size of the runs, instead of the design's.
+        seeds: how many, from 0, instead of the design's.
+        output: a table with a row a run, .csv or .parquet.
+        runs: folder for the run folders; by default OCCLAB_HOME/runs.
+        json: print one JSON object and no bar.
+        dry_run: only say how many runs there are, and how many of them are made already.
+    """
+    from .ablation import report
+
+    if seeds is not None and seeds < 1:
+        raise OcclabError(f"expected --seeds of at least 1, got {seeds}")
+    done = report.ablate(
+        design,
+        engine=engine,
+        workers=workers,
+        threads=threads,
+        address=address,
+        data=data,
+        profile=profile,
+        seeds=seeds,
+        output=output,
+        runs=runs,
+        as_json=json,
+        dry_run=dry_run,
+    )
+    if not done:
+        sys.exit(1)
 
 
 @app.command

@@ -6,7 +6,7 @@ OCCLAB_REAL_DATA folder with real sensor data, for the parts that compare with i
 """
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -28,6 +28,25 @@ class Profile:
     """Optimiser steps of one run."""
     train_frames: int
     held_out_frames: int
+
+    def for_sweeps(self) -> "Profile":
+        """What fits a comparison of many runs: on the grid's whole range cells of 1.2 m, so that a run of ``small`` takes some
+        seconds; ``full`` takes one frame a step, ``tiny`` fewer steps."""
+        changes = {
+            "full": {"batch_size": 1, "steps": 300},
+            "small": {"grid": VoxelGrid(voxel_size=(1.2, 1.2, 0.25))},
+            "tiny": {"steps": 200},
+        }
+        return replace(self, **changes[self.name])
+
+    def for_recipe(self) -> "Profile":
+        """What the recommended recipe takes: more streets, and time to learn from them."""
+        changes = {
+            "full": {"train_frames": 256, "held_out_frames": 16, "steps": 4000},
+            "small": {"train_frames": 96, "held_out_frames": 8, "steps": 800},
+            "tiny": {"train_frames": 12, "held_out_frames": 3, "steps": 400},
+        }
+        return replace(self, **changes[self.name])
 
 
 PROFILES = {

@@ -31,6 +31,7 @@ ROOMS = [
     "frames",
     "features",
     "voxelize",
+    "provenance",
     "settings",
     "grid",
     "files",
@@ -70,7 +71,7 @@ def test_constraints_are_exact_and_portable():
         assert re.fullmatch(r"[\w.]+", version), f"{name}=={version}: no local build such as +cpu, no second condition"
 
 
-@pytest.mark.parametrize("group", ["dependencies", "course", "test", "bench"])
+@pytest.mark.parametrize("group", ["dependencies", "course", "sweep", "test", "bench"])
 def test_every_requirement_is_pinned_within_its_bounds(group):
     from packaging.requirements import Requirement
 
@@ -83,7 +84,9 @@ def test_every_requirement_is_pinned_within_its_bounds(group):
 
 
 def test_every_extra_is_covered():
-    assert set(project()["optional-dependencies"]) == {"course", "test", "bench"}, "a new extra wants a line in the test above"
+    assert set(project()["optional-dependencies"]) == {"course", "sweep", "test", "bench"}, (
+        "a new extra wants a line in the test above"
+    )
 
 
 def test_installed_versions_are_the_pinned_ones():
@@ -114,7 +117,7 @@ def test_conda_environment_agrees_with_the_constraints():
 
 def test_conda_environment_installs_the_project_with_its_constraints():
     lines = conda_pip_lines()
-    assert lines[-2:] == ["-c constraints.txt", "-e .[course,test]"]
+    assert lines[-2:] == ["-c constraints.txt", "-e .[course,test,sweep]"]
     plain = [entry for entry in conda()["dependencies"] if isinstance(entry, str)]
     assert {"pip", "make"} <= set(plain)
     python = next(entry.partition("=")[2] for entry in plain if entry.startswith("python="))
@@ -192,6 +195,9 @@ OPTIONAL = (
     "nbformat",
     "ipywidgets",
     "cv2",
+    "pandas",
+    "pyarrow",
+    "ray",
 )
 
 BLOCKED = """
@@ -209,7 +215,7 @@ for module in sys.argv[2:]:
 
 
 def test_library_imports_on_a_bare_node():
-    """Without Open3D, Plotly, OpenCV and Jupyter every module loads, the widgets apart."""
+    """Without Open3D, Plotly, OpenCV, pandas, Ray and Jupyter every module loads, the widgets apart."""
     bare = [dotted(path) for path in MODULES if "workbench" not in path.parts and path.name != "__main__.py"]
     done = subprocess.run([sys.executable, "-c", BLOCKED, ",".join(OPTIONAL), *bare], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr.strip().splitlines()[-1]

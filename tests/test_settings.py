@@ -25,6 +25,17 @@ def test_small_keeps_the_grid_the_numbers_depend_on():
     assert PROFILES["full"].width == 1.0
 
 
+@pytest.mark.parametrize("name", PROFILES)
+def test_sweeps_are_smaller_and_the_recipe_is_larger(name):
+    size = PROFILES[name]
+    sweep, recipe = size.for_sweeps(), size.for_recipe()
+    assert sweep.name == recipe.name == name
+    assert sweep.grid.n_cells * sweep.steps * sweep.batch_size < size.grid.n_cells * size.steps * size.batch_size
+    assert sweep.grid.point_cloud_range == recipe.grid.point_cloud_range == size.grid.point_cloud_range
+    assert recipe.grid == size.grid
+    assert recipe.train_frames > size.train_frames
+
+
 def test_home(monkeypatch, tmp_path):
     monkeypatch.setenv("OCCLAB_HOME", str(tmp_path))
     assert home() == tmp_path

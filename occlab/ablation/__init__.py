@@ -14,20 +14,27 @@ from .designs import (
     one_change,
 )
 from .effects import Effect, coded, effects
+from .engines import run_design
+from .results import compare_arms, effects_of, read_table, summary_of_arms, write_table
+from .rows import COLUMNS, Row
 from .statistics import Comparison, compare, seeds_needed
 from .table import by_arm
 
 __all__ = [
+    "COLUMNS",
     "Arm",
     "Comparison",
     "Design",
     "Effect",
+    "Row",
     "apply",
     "by_arm",
     "coded",
     "compare",
+    "compare_arms",
     "corrected",
     "effects",
+    "effects_of",
     "for_each",
     "fractional_factorial",
     "full_factorial",
@@ -36,6 +43,10 @@ __all__ = [
     "leave_one_out",
     "one_change",
     "read_design",
+    "read_table",
+    "run_design",
     "seeds_needed",
     "setting_names",
+    "summary_of_arms",
+    "write_table",
 ]

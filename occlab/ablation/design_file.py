@@ -1,6 +1,6 @@
 """A design as a YAML file:
 
-    preset: as-it-stood                     # or repaired; as-it-stood by default
+    preset: as-it-stood                     # repaired or recommended; as-it-stood by default
     profile: small                          # full, small or tiny; what suits the machine by default
     base: {steps: 100}                      # changes that all arms share
     seeds: 6                                # how many, or a list of them
@@ -28,7 +28,7 @@ import yaml
 from ..errors import OcclabError
 from ..settings import PROFILES
 from ..settings import profile as profile_
-from ..training import TrainConfig
+from ..training import PRESETS, TrainConfig
 from ..training import preset as preset_
 from . import designs
 from .changes import changed, nearest, setting_names
@@ -96,7 +96,7 @@ def _design(values: Any) -> Design:
     design = Design(
         arms=tuple(_arms(values)),
         seeds=_seeds(values.get("seeds")),
-        preset=_one_of(values.get("preset", "as-it-stood"), ["as-it-stood", "repaired"], "preset"),
+        preset=_one_of(values.get("preset", "as-it-stood"), list(PRESETS), "preset"),
         base=values.get("base"),
         profile=_one_of(values["profile"], list(PROFILES), "profile") if "profile" in values else None,
     )

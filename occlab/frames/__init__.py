@@ -7,6 +7,7 @@ from .camera import Camera
 from .catalogue import read_frames, sample_frames, streets
 from .frame import Frame
 from .kitti import kitti_frames
+from .rescan import rescan
 from .simulate import StreetConfig, simulate_frame
 from .store import read_frame, write_frame
 from .view import view_mask
@@ -18,6 +19,7 @@ __all__ = [
     "kitti_frames",
     "read_frame",
     "read_frames",
+    "rescan",
     "sample_frames",
     "simulate_frame",
     "streets",

@@ -1,5 +1,6 @@
-"""The networks. All return logits."""
+"""The networks, and how they start. All return logits."""
 
+from .init import initialise, set_output_prior, zero_last
 from .unet import OccupancyUNet, UNetConfig
 
-__all__ = ["OccupancyUNet", "UNetConfig"]
+__all__ = ["OccupancyUNet", "UNetConfig", "initialise", "set_output_prior", "zero_last"]

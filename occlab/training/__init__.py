@@ -1,25 +1,33 @@
 """Training: one loop, its configuration, and runs as folders."""
 
-from .config import TrainConfig, preset, read_config
+from .augmentation import Movement
+from .build import build_model
+from .config import PRESETS, TrainConfig, preset, read_config
 from .data import Batch, Batches, split_frames
-from .loop import Step, batch_statistics, fast_precision, make_fabric, predict, training_steps
+from .loop import Step, batch_statistics, fast_precision, make_fabric, predict, reestimate_statistics, training_steps
+from .range_test import learning_rate_range_test
 from .run import Run, load_run, recorded_runs, run_hash, train
 from .summary import run_ladder, settled
 
 __all__ = [
+    "PRESETS",
     "Batch",
     "Batches",
+    "Movement",
     "Run",
     "Step",
     "TrainConfig",
     "batch_statistics",
+    "build_model",
     "fast_precision",
+    "learning_rate_range_test",
     "load_run",
     "make_fabric",
     "predict",
     "preset",
     "read_config",
     "recorded_runs",
+    "reestimate_statistics",
     "run_hash",
     "run_ladder",
     "settled",

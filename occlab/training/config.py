@@ -1,7 +1,6 @@
 """What a training run is, as plain data: everything that decides its result, and nothing else."""
 
 import json
-import math
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +10,7 @@ from ..grid import VoxelGrid
 from ..losses import OccupancyLoss
 from ..models import UNetConfig
 from ..settings import Profile
+from .checks import checked
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,35 @@ class TrainConfig:
     loss: OccupancyLoss = field(default_factory=OccupancyLoss)
     targets: Literal["soft", "hard"] = "soft"
     """``soft``: 1 - exp(-0.3 n - 5 var). ``hard``: n > 0."""
+    init: Literal["default", "kaiming", "xavier"] = "default"
+    """Initial weights, see :func:`occlab.models.initialise`; ``default``: PyTorch's own."""
+    zero_last: bool = False
+    """Start the last convolution at 0, so that the input is not yet heard in the output."""
+    output_prior: float | Literal["measured"] | None = None
+    """Probability that the network is to predict everywhere before its first step, as in RetinaNet (arXiv 1708.02002);
+    ``measured``: the mean training target over all valid cells. None: what the initial weights give."""
+    prior_in: Literal["convolution", "norm"] = "convolution"
+    """Where the output prior is set: in the last convolution's bias, or in that of the BatchNorm behind it, which
+    subtracts the former away. Only the rectified head has such a BatchNorm."""
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    """AdamW divides each gradient by its own running size; SGD follows the size of the gradient."""
+    momentum: float = 0.9
+    """SGD's; AdamW has its betas, 0.9 and 0.999."""
+    adam_epsilon: float = 1e-8
+    """What AdamW adds to the divisor: gradients far smaller than this move their weights less."""
     learning_rate: float = 1e-4
     weight_decay: float = 0.01
+    """Decoupled in AdamW; with SGD a term of the gradient (L2)."""
     warmup_steps: int = 0
     """Steps over which the learning rate rises linearly from a third of its value, as in BEVFormer's schedule."""
+    schedule: Literal["constant", "cosine", "one-cycle"] = "constant"
+    """After the warm-up. ``cosine``: down to 1/1000 of the learning rate at the last step, mmdetection3d's
+    ``CosineAnnealing`` with ``min_lr_ratio=1e-3``. ``one-cycle``: PyTorch's ``OneCycleLR`` (Smith 2018, arXiv 1708.07120)
+    with its defaults and the learning rate as its peak: from 1/25 of it up over 30 % of the steps, then down to
+    1/250,000."""
+    layer_decay: float = 1.0
+    """Layer-wise decay of the learning rate, as in BEiT (arXiv 2106.08254): the stage that lies n before the head learns
+    at ``layer_decay ** n`` of the rate. Multiplies with ``lr_mult`` of ``custom_keys``."""
     clip_norm: float | None = 0.1
     """Gradients with a larger norm are scaled down to it; None: never."""
     custom_keys: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -35,6 +60,10 @@ class TrainConfig:
     batch_size: int = 4
     flip: bool = False
     """Mirror whole frames, pseudo and LiDAR points together, along x and y at random."""
+    quarter_turns: bool = False
+    """Turn whole frames about z by 0, 90, 180 or 270 degrees at random."""
+    rotation: float = 0.0
+    """Turn whole frames about z by a random angle of up to this many degrees either way."""
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     seed: int = 0
     """Seeds three separate streams: initial weights, order of the frames, augmentation."""
@@ -42,35 +71,8 @@ class TrainConfig:
     """Steps after which the predicted volume of the first frame is kept."""
 
     def __post_init__(self) -> None:
-        for name, low in (("steps", 1), ("batch_size", 1), ("warmup_steps", 0), ("seed", 0)):
-            value = getattr(self, name)
-            if type(value) is not int or value < low:
-                raise OcclabError(f"{name} must be a whole number of at least {low}, got {value!r}")
-        for name in ("learning_rate", "weight_decay", "clip_norm"):
-            value = getattr(self, name)
-            if name == "clip_norm" and value is None:
-                continue
-            if type(value) not in (int, float) or not 0 <= value < math.inf or (value == 0 and name != "weight_decay"):
-                bound = "of at least 0" if name == "weight_decay" else "above 0"
-                raise OcclabError(f"{name} must be a finite number {bound}, got {value!r}")
-            object.__setattr__(self, name, float(value))  # 1 and 1.0 are one setting, and one run
-        if not all(type(step) is int and step >= 0 for step in self.snapshot_steps):
-            raise OcclabError(f"snapshot_steps must be whole numbers of at least 0, got {self.snapshot_steps!r}")
-        object.__setattr__(self, "snapshot_steps", tuple(sorted(self.snapshot_steps)))
-        if self.targets not in ("soft", "hard"):
-            raise OcclabError(f"targets must be 'soft' or 'hard', got {self.targets!r}")
-        if self.precision not in ("32-true", "bf16-mixed"):
-            raise OcclabError(f"precision must be '32-true' or 'bf16-mixed', got {self.precision!r}")
-        if not isinstance(self.custom_keys, dict):
-            raise OcclabError(f"custom_keys must map names to lr_mult and decay_mult, got {self.custom_keys!r}")
-        for key, chosen in self.custom_keys.items():
-            known = isinstance(chosen, dict) and not set(chosen) - {"lr_mult", "decay_mult"}
-            if not (known and all(isinstance(x, int | float) and 0 <= x < math.inf for x in chosen.values())):
-                raise OcclabError(
-                    f"custom_keys[{key!r}] may hold lr_mult and decay_mult, numbers of at least 0, got {chosen!r}"
-                )
-        if self.model.out_channels != self.grid.shape[0]:
-            raise OcclabError(f"model.out_channels is {self.model.out_channels}, but the grid has {self.grid.shape[0]} heights")
+        for name, value in checked(self).items():  # 1 and 1.0 are one setting, and one run
+            object.__setattr__(self, name, value)
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -114,29 +116,59 @@ def _build(kind: type, values: Any, where: str) -> Any:
         raise OcclabError(f"{where}: {kind.__name__} does not fit: {error}") from error
 
 
+PRESETS = ("as-it-stood", "repaired", "recommended")
+
+
 def preset(name: str, profile: Profile, **changes: Any) -> TrainConfig:
     """A named configuration at the size of a profile.
 
-    ``as-it-stood`` is the training that stalled; ``repaired`` differs in two things: bare logits, and a learning rate of 1e-3.
+    - ``as-it-stood``: the training that stalled.
+    - ``repaired``: differs in two things, bare logits and a learning rate of 1e-3.
+    - ``recommended``: what the course arrives at, for ``profile.for_recipe()`` with its frames and steps. Bare logits that
+      start at the measured rate; hard targets; 3e-3 with warm-up and cosine, no clipping; a stem and a head wide enough for
+      32 heights, a third stage, residual blocks, concatenation at half resolution to pay for them; BatchNorm momentum 0.1;
+      flips.
 
     Args:
         changes: fields of TrainConfig to replace; ``head`` is short for the model's head.
     """
-    presets = {
-        "as-it-stood": {},
-        "repaired": {"head": "logits", "learning_rate": 1e-3},
+    presets: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # of the model, of the training
+        "as-it-stood": ({}, {}),
+        "repaired": ({"head": "logits"}, {"learning_rate": 1e-3}),
+        "recommended": (
+            {
+                "head": "logits",
+                "stem": 256,
+                "channels": (256, 512, 1024),
+                "head_channels": 256,
+                "block": "residual",
+                "skip": "half",
+                "bn_momentum": 0.1,
+            },
+            {
+                "targets": "hard",
+                "output_prior": "measured",
+                "learning_rate": 3e-3,
+                "warmup_steps": profile.steps // 10,
+                "schedule": "cosine",
+                "clip_norm": None,
+                "flip": True,
+            },
+        ),
     }
-    if name not in presets:
-        raise OcclabError(f"unknown preset {name!r}; expected one of {', '.join(presets)}")
-    values = presets[name] | changes
-    head = values.pop("head", "rectified")
+    if name not in PRESETS:
+        raise OcclabError(f"unknown preset {name!r}; expected one of {', '.join(PRESETS)}")
+    of_model, of_training = presets[name]
+    values = of_training | changes
+    head = values.pop("head", None)
     unknown = sorted(set(values) - {f.name for f in fields(TrainConfig)})
     if unknown:
         expected = ", ".join(f.name for f in fields(TrainConfig))
         raise OcclabError(f"unknown settings {', '.join(unknown)}; TrainConfig has {expected}")
     nz = profile.grid.shape[0]
+    model = {"in_channels": 8 * nz, "out_channels": nz, "width": profile.width} | of_model
     size = {
-        "model": UNetConfig(in_channels=8 * nz, out_channels=nz, width=profile.width, head=head),
+        "model": UNetConfig(**(model | ({} if head is None else {"head": head}))),
         "grid": profile.grid,
         "steps": profile.steps,
         "batch_size": profile.batch_size,

@@ -13,6 +13,7 @@ from ..features import bev_features
 from ..frames import Frame, read_frames, streets, view_mask
 from ..settings import Profile
 from ..voxelize import VoxelStatistics, hard_occupancy, soft_occupancy, voxelize
+from .augmentation import STILL, Movement, check_grid, draw_movements, move_mask, move_points
 from .config import TrainConfig
 
 
@@ -60,9 +61,7 @@ class Batches:
     def __init__(self, frames: Sequence[Frame], config: TrainConfig, device: torch.device | str = "cpu") -> None:
         if not frames:
             raise OcclabError("training needs at least one frame, got none")
-        low, high = config.grid.point_cloud_range[:2], config.grid.point_cloud_range[3:5]
-        if config.flip and any(a + b != 0 for a, b in zip(low, high, strict=True)):
-            raise OcclabError(f"flip needs a grid centred on 0 along x and y, got {config.grid.point_cloud_range}")
+        check_grid(config)
         self.frames, self.config, self.device = list(frames), config, torch.device(device)
         self._voxels: dict[tuple, tuple[VoxelStatistics, VoxelStatistics]] = {}
 
@@ -71,7 +70,7 @@ class Batches:
         return len(self.frames)
 
     def __iter__(self) -> Iterator[Batch]:
-        """Every frame once, in order, one a batch and never mirrored: for evaluation."""
+        """Every frame once, in order, one a batch and never moved: for evaluation."""
         return (self.frame(i) for i in range(len(self)))
 
     def __getitem__(self, step: int) -> Batch:
@@ -81,49 +80,50 @@ class Batches:
             raise OcclabError(f"batch_size is {size}, but there are only {n} frames")
         places = range(step * size, (step + 1) * size)
         epochs = {e: torch.randperm(n, generator=stream(seed, "data", e)).tolist() for e in {place // n for place in places}}
-        flips = torch.zeros(size, 2, dtype=torch.bool)
-        if self.config.flip:
-            flips = torch.rand(size, 2, generator=stream(seed, "augmentation", step)) < 0.5
-        parts = [self.frame(epochs[p // n][p % n], tuple(flip)) for p, flip in zip(places, flips.tolist(), strict=True)]
+        movements = draw_movements(self.config, size, stream(seed, "augmentation", step))
+        parts = [self.frame(epochs[p // n][p % n], movement) for p, movement in zip(places, movements, strict=True)]
         if size == 1:
             return parts[0]
         targets, masks = [part.target for part in parts], [part.mask for part in parts]
         return Batch(torch.cat([part.features for part in parts]), torch.cat(targets), _join_masks(targets, masks))
 
-    def frame(self, i: int, flip: tuple[bool, bool] = (False, False)) -> Batch:
-        """One frame as a batch of one, mirrored along (x, y) where asked."""
-        return Batch(bev_features(self._statistics(i, flip)[0]), *self._target(i, flip))
+    def frame(self, i: int, movement: Movement = STILL) -> Batch:
+        """One frame as a batch of one, mirrored and turned where asked."""
+        pseudo, lidar = self._statistics(i, movement)
+        return Batch(bev_features(pseudo), *self._target(i, lidar, movement))
 
     def targets(self) -> tuple[Tensor, Tensor | None]:
         """Targets and masks of all frames, (B, Z, Y, X) each, for the ladder of floors."""
-        targets, masks = zip(*(self._target(i) for i in range(len(self))), strict=True)
+        targets, masks = zip(*(self._target(i, self._statistics(i, STILL)[1]) for i in range(len(self))), strict=True)
         return torch.cat(targets), _join_masks(targets, masks)
 
-    def _target(self, i: int, flip: tuple[bool, bool] = (False, False)) -> tuple[Tensor, Tensor | None]:
-        lidar = self._statistics(i, flip)[1]
+    def _target(self, i: int, lidar: VoxelStatistics, movement: Movement = STILL) -> tuple[Tensor, Tensor | None]:
         target = soft_occupancy(lidar) if self.config.targets == "soft" else hard_occupancy(lidar)
         if not self.frames[i].view:
             return target, None
-        axes = [axis for axis, mirrored in ((2, flip[0]), (1, flip[1])) if mirrored]
-        mask = view_mask(self.frames[i], self.config.grid).flip(axes).to(self.device)[None]
+        mask = move_mask(view_mask(self.frames[i], self.config.grid), movement, self.config.grid).to(self.device)[None]
         if not mask.any():
             raise OcclabError(f"frame {self.frames[i].name}: its cameras see no voxel of the grid; check lidar_to_camera")
         return target, mask
 
-    def _statistics(self, i: int, flip: tuple[bool, bool]) -> tuple[VoxelStatistics, VoxelStatistics]:
-        if (i, flip) not in self._voxels:
-            sign = torch.tensor([-1.0 if flip[0] else 1.0, -1.0 if flip[1] else 1.0, 1.0], device=self.device)
-            clouds = (self.frames[i].pseudo, self.frames[i].lidar)
-            moved = [torch.from_numpy(points[:, :3]).to(self.device) * sign for points in clouds]
-            self._voxels[i, flip] = tuple(voxelize(cloud, self.config.grid) for cloud in moved)
-            for what, points, voxels in zip(("pseudo", "LiDAR"), clouds, self._voxels[i, flip], strict=True):
-                if len(voxels.count) == 0:
-                    # An empty target settles at exactly ln 2 + 1/2 as well: a misplaced cloud must not pass for the plateau.
-                    raise OcclabError(
-                        f"frame {self.frames[i].name}: none of its {len(points)} {what} points lies in the grid "
-                        f"{self.config.grid.point_cloud_range}; expected metres, with the origin at the LiDAR"
-                    )
-        return self._voxels[i, flip]
+    def _statistics(self, i: int, movement: Movement) -> tuple[VoxelStatistics, VoxelStatistics]:
+        """Pseudo and LiDAR cloud, voxelised; kept, but for turns by an angle, which never come back."""
+        key = (i, movement.matrix)
+        if key in self._voxels:
+            return self._voxels[key]
+        clouds = (self.frames[i].pseudo, self.frames[i].lidar)
+        moved = [move_points(torch.from_numpy(points).to(self.device), movement) for points in clouds]
+        found = tuple(voxelize(cloud, self.config.grid) for cloud in moved)
+        for what, points, voxels in zip(("pseudo", "LiDAR"), clouds, found, strict=True):
+            if len(voxels.count) == 0:
+                # An empty target settles at exactly ln 2 + 1/2 as well: a misplaced cloud must not pass for the plateau.
+                raise OcclabError(
+                    f"frame {self.frames[i].name}: none of its {len(points)} {what} points lies in the grid "
+                    f"{self.config.grid.point_cloud_range}; expected metres, with the origin at the LiDAR"
+                )
+        if not movement.degrees:
+            self._voxels[key] = found
+        return found
 
 
 def _join_masks(targets: Sequence[Tensor], masks: Sequence[Tensor | None]) -> Tensor | None:

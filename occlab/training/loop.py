@@ -4,7 +4,7 @@ takes three of them."""
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.swa_utils import update_bn
 
 from ..errors import OcclabError
 from ..metrics import iou
@@ -21,6 +22,10 @@ from .optimizer import learning_rate, make_optimizer
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+
+
+class NotFiniteError(OcclabError):
+    """A loss or gradient became NaN or infinite."""
 
 
 @dataclass(frozen=True)
@@ -52,17 +57,19 @@ def training_steps(
     optimizer: Optimizer | None = None,
     start: int = 0,
     fabric: "Fabric | None" = None,
+    rate: Callable[[int], float] | None = None,
 ) -> Iterator[Step]:
     """Train, one step at a time, for as long as the caller asks for the next.
 
     Args:
         model: returns logits (B, Z, Y, X) from features (B, C, Y, X). Trained in place.
-        optimizer: to go on with; by default a new AdamW from the configuration.
+        optimizer: to go on with; by default a new one from the configuration.
         start: number of updates made already; the run goes on to ``config.steps``.
         fabric: device and precision; by default :func:`make_fabric`.
+        rate: the base learning rate of a step, from its number; by default the configuration's schedule.
 
     Raises:
-        OcclabError: a loss or gradient that is NaN or infinite, at the step where it appears.
+        NotFiniteError: a loss or gradient that is NaN or infinite, at the step where it appears.
     """
     fabric = fabric or make_fabric(config)
     optimizer = optimizer or make_optimizer(model, config)
@@ -73,9 +80,9 @@ def training_steps(
         began = time.perf_counter()
         wrapped.train()
         batch = batches[number]
-        rate = learning_rate(config, number)
+        base = rate(number) if rate else learning_rate(config, number)
         for group in optimizer.param_groups:
-            group["lr"] = rate * group.get("lr_mult", 1.0)
+            group["lr"] = base * group.get("lr_mult", 1.0)
         logits = wrapped(batch.features.to(memory_format=torch.channels_last))
         terms = loss_fn.terms(logits, batch.target, batch.mask)
         loss = loss_fn.weigh(terms)
@@ -84,7 +91,7 @@ def training_steps(
         norm = float(total_norm)
         value = float(loss.detach())
         if not (math.isfinite(norm) and math.isfinite(value)):
-            raise OcclabError(f"training stopped at step {number + 1}: the loss is {value} and the gradient norm {norm}")
+            raise NotFiniteError(f"training stopped at step {number + 1}: the loss is {value} and the gradient norm {norm}")
         clip = 1.0
         if config.clip_norm is not None:
             torch.nn.utils.clip_grads_with_norm_(parameters, config.clip_norm, total_norm)
@@ -103,7 +110,7 @@ def training_steps(
             grad_norm=norm,
             clip_coefficient=clip,
             update_ratio=change / size if size else 0.0,
-            learning_rate=rate,
+            learning_rate=base,
             iou=hit,
             seconds=time.perf_counter() - began,
         )
@@ -147,6 +154,29 @@ def batch_statistics(model: nn.Module) -> Iterator[None]:
     finally:
         for m, (training, tracked) in zip(norms, kept, strict=True):
             m.training, m.track_running_stats = training, tracked
+
+
+@contextmanager
+def reestimate_statistics(model: nn.Module, batches: Batches, fabric: "Fabric") -> Iterator[None]:
+    """Let BatchNorm's running averages be those of the weights as they are: the plain mean, over all training frames, of
+    each frame's statistics ("precise BatchNorm", Wu & Johnson 2021, arXiv 2105.07576). The old averages come back after.
+
+    Args:
+        batches: the frames that were trained on.
+    """
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    kept = [(m.momentum, {name: buffer.clone() for name, buffer in m.named_buffers()}) for m in norms]
+    was_training = model.training
+    try:
+        with fabric.autocast():
+            update_bn((batch.features.to(memory_format=torch.channels_last) for batch in batches), model)
+        yield
+    finally:
+        model.train(was_training)
+        for m, (momentum, buffers) in zip(norms, kept, strict=True):
+            m.momentum = momentum
+            for name, value in buffers.items():
+                getattr(m, name).copy_(value)
 
 
 @torch.no_grad()

@@ -32,16 +32,18 @@ from ..frames import Frame
 from ..frames.catalogue import SAMPLES
 from ..models import OccupancyUNet
 from ..settings import home
+from .build import build_model
 from .checkpoint import load_checkpoint, load_tensors, save_checkpoint, save_tensors
 from .config import TrainConfig, from_dict, to_dict
-from .data import Batches, stream
+from .data import Batches
 from .loop import Step, make_fabric, predict, training_steps
 from .optimizer import make_optimizer
 from .summary import summarize
 
 CODE = (
-    *("grid.py", "voxelize.py", "features.py", "losses.py", "metrics.py", "models/*.py", "diagnosis/*.py", "frames/view.py"),
-    *(f"training/{name}.py" for name in ("config", "data", "loop", "optimizer", "run", "summary")),
+    *("grid.py", "voxelize.py", "features.py", "losses.py", "metrics.py", "models/*.py", "diagnosis/floors.py"),
+    *("frames/view.py", "training/augmentation.py", "training/build.py", "training/checks.py", "training/config.py"),
+    *("training/data.py", "training/loop.py", "training/optimizer.py", "training/run.py", "training/summary.py"),
 )
 """Files of the package on which a run's result depends."""
 
@@ -142,10 +144,7 @@ def train(
         )
         fabric = make_fabric(config)
         batches = Batches(frames, config, fabric.device)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(stream(config.seed, "init").initial_seed())
-            model = OccupancyUNet(config.model)
-        model.to(fabric.device)
+        model = build_model(config, batches).to(fabric.device)
         optimizer = make_optimizer(model, config)
         checkpoint, start = folder / "checkpoint.safetensors", 0
         if checkpoint.exists():

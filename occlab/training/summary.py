@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from ..diagnosis import Ladder, ladder
+from ..diagnosis.floors import Ladder, ladder
 from ..metrics import OccupancyScore, trivial_scores
 from .config import TrainConfig
 from .data import Batches
-from .loop import Step, predict
+from .loop import Step, predict, reestimate_statistics
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -52,9 +52,15 @@ def summarize(
         "device": str(fabric.device),
     }
     if held_out is not None:
+        by_batch = _evaluate(model, held_out, fabric, running_statistics=False)[0]
+        by_running = _evaluate(model, held_out, fabric, running_statistics=True)[0]
+        with reestimate_statistics(model, batches, fabric):
+            reestimated = _evaluate(model, held_out, fabric, running_statistics=True)[0]
         summary["held_out"] = {
-            "batch_statistics": asdict(_evaluate(model, held_out, fabric, running_statistics=False)[0].compute()),
-            "running_statistics": asdict(_evaluate(model, held_out, fabric, running_statistics=True)[0].compute()),
+            "batch_statistics": asdict(by_batch.compute()),
+            "running_statistics": asdict(by_running.compute()),
+            "reestimated_statistics": asdict(reestimated.compute()),
+            "iou_per_height": [scores.iou for scores in by_batch.per_height()],
             "trivial": {name: asdict(scores) for name, scores in _trivial(held_out, batches).items()},
         }
     return summary

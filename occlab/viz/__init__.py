@@ -5,10 +5,13 @@ and y to the left; 3-D views open from behind and above the car, looking forward
 """
 
 from .bars import bars_figure
-from .curves import flow_figure, gradient_figure, loss_figure, probability_figure
+from .curves import flow_figure, flows_figure, gradient_figure, loss_figure, probability_figure, range_test_figure
+from .heads import heads_figure
+from .intervals import interval_figure, tradeoff_figure
 from .mesh import Mesh, exposed_mesh
+from .pairs import snapshots_pair_figure
 from .points import clouds_figure, points_figure
-from .slices import bev_comparison_figure, bev_figure, height_profile_figure, height_slices_figure
+from .slices import bev_comparison_figure, bev_figure, height_profile_figure, height_slices_figure, heights_figure
 from .theme import CONFIG, show
 from .voxels import comparison_figure, snapshot_figure, voxel_figure
 
@@ -22,13 +25,20 @@ __all__ = [
     "comparison_figure",
     "exposed_mesh",
     "flow_figure",
+    "flows_figure",
     "gradient_figure",
+    "heads_figure",
     "height_profile_figure",
     "height_slices_figure",
+    "heights_figure",
+    "interval_figure",
     "loss_figure",
     "points_figure",
     "probability_figure",
+    "range_test_figure",
     "show",
     "snapshot_figure",
+    "snapshots_pair_figure",
+    "tradeoff_figure",
     "voxel_figure",
 ]

@@ -129,46 +129,130 @@ def flow_figure(names: Sequence[str], values: Any, *, title: str | None = None, 
     Raises:
         OcclabError: not one value a layer, or a negative or non-finite one.
     """
-    go = require("plotly.graph_objects")
     series = values if isinstance(values, dict) else {value_name: values}
-    arrays = {name: theme.as_array(v).astype(np.float64) for name, v in series.items()}
-    for name, v in arrays.items():
-        if v.shape != (len(names),) or not len(v) or not (np.isfinite(v) & (v >= 0)).all():
+    arrays = {name: _numbers(v, len(names), name, "flow_figure") for name, v in series.items()}
+    layers = [f"{i + 1}  {name}" for i, name in enumerate(names)]  # the number keeps layers of one name apart
+    return _by_layer(layers, arrays, title or f"{value_name.capitalize()} by layer", value_name)
+
+
+def flows_figure(
+    flows: dict[str, tuple[Sequence[str], Any]],
+    *,
+    title: str | None = None,
+    value_name: str = "gradient norm",
+    log: bool = True,
+) -> Any:
+    """One number per layer of several networks on one axis, the first layer on top: two heads of one trunk, side by side.
+
+    Layers of one name share a row; a row that one network does not have leaves a gap in its line.
+
+    Shape:
+        flows: name -> (layer names from the input to the output, each once; as many numbers of 0 or more).
+        log: a logarithmic axis, where a layer at exactly 0 is marked at the left edge; else one from 0, for shares.
+
+    Raises:
+        OcclabError: nothing to draw, a layer name that comes twice, not one number a layer, or a negative or non-finite one.
+    """
+    if not flows:
+        raise OcclabError("flows_figure expects at least one name -> (layer names, numbers), got none")
+    rows: list[str] = []
+    for name, (names, _) in flows.items():
+        if len(set(names)) != len(names):
+            raise OcclabError(f"flows_figure expects each layer once in {name!r}, got {list(names)}")
+        for i, layer in enumerate(names):
+            if layer not in rows:
+                rows.insert(rows.index(names[i - 1]) + 1 if i else 0, layer)
+    arrays = {}
+    for name, (names, values) in flows.items():
+        given = dict(zip(names, _numbers(values, len(names), name, "flows_figure"), strict=True))
+        arrays[name] = np.array([given.get(layer, np.nan) for layer in rows])
+    return _by_layer(rows, arrays, title or f"{value_name.capitalize()} by layer", value_name, log=log)
+
+
+def range_test_figure(curves: dict[str, Any], *, title: str | None = None, loss_name: str = "loss") -> Any:
+    """Loss over a learning rate that rises from step to step, with a mark where each curve is lowest.
+
+    Losses far above where the curves began say only that they burst, and lie beyond the top of the axis.
+
+    Shape:
+        curves: name -> (rates, losses), (R,) each; losses that are not finite leave a gap.
+
+    Raises:
+        OcclabError: no curve, one of another form, or a rate that is not positive.
+    """
+    go = require("plotly.graph_objects")
+    traces, starts, values = [], [], []
+    for i, (name, curve) in enumerate(curves.items()):
+        rates, losses = _curve(name, curve, "range_test_figure")
+        if not (len(losses) == 1 and len(rates) and (rates > 0).all() and np.isfinite(rates).all()):
             raise OcclabError(
-                f"flow_figure expects {len(names)} numbers of 0 or more in {name!r}, one a layer, got {v.tolist()}"
+                f"range_test_figure expects positive rates and one loss for each in {name!r}, got {rates.tolist()}"
             )
-    positive = np.concatenate([v[v > 0] for v in arrays.values()])
+        y = np.where(np.isfinite(losses[0]), losses[0], np.nan)
+        colour = theme.CYCLE[i % len(theme.CYCLE)]
+        look = {"legendgroup": name, "hovertemplate": f"{name}, rate %{{x:.2g}}: %{{y:.4g}}<extra></extra>"}
+        line = {"color": colour, "width": 2.2, "dash": theme.DASHES[i % len(theme.DASHES)]}
+        if np.isfinite(y).any():
+            best = int(np.nanargmin(y))
+            label = f"{name}: lowest {y[best]:.4g} at {rates[best]:.2g}"
+            marker = {"size": 11, "color": colour, "symbol": theme.SYMBOLS[i % len(theme.SYMBOLS)]}
+            traces.append(go.Scatter(x=rates, y=y, mode="lines", name=label, line=line, **look))
+            traces.append(go.Scatter(x=[rates[best]], y=[y[best]], mode="markers", marker=marker, showlegend=False, **look))
+            starts.append(float(y[np.isfinite(y)][0]))
+            values += [float(np.nanmin(y)), float(np.nanmax(y))]
+    if not traces:
+        raise OcclabError("range_test_figure expects at least one curve with a finite loss, got none")
+    # A burst may be a thousand times the first loss: as much room above the highest start as below it, where it is used.
+    top = min(max(values), max(starts) + max(max(starts) - min(values), 0.1 * abs(max(starts))))
+    figure = theme.figure(
+        traces,
+        title=title or "Learning rate range test",
+        subtitle="one run a curve, the rate rising from step to step; a mark where the loss is lowest",
+        xaxis={"title": {"text": "learning rate"}, "type": "log", "exponentformat": "e", "dtick": 1},
+        yaxis={"title": {"text": loss_name}, "range": list(_range([min(values), top]))},
+        showlegend=True,
+    )
+    return figure
+
+
+def _numbers(values: Any, n: int, name: str, who: str) -> np.ndarray:
+    """(n,) float64 numbers of 0 or more, one a layer."""
+    array = theme.as_array(values).astype(np.float64)
+    if array.shape != (n,) or not n or not (np.isfinite(array) & (array >= 0)).all():
+        raise OcclabError(f"{who} expects {n} numbers of 0 or more in {name!r}, one a layer, got {array.tolist()}")
+    return array
+
+
+def _by_layer(layers: list[str], arrays: dict[str, np.ndarray], title: str, value_name: str, *, log: bool = True) -> Any:
+    """Lines down the layers; NaN where a series has no such layer."""
+    go = require("plotly.graph_objects")
+    everything = np.concatenate(list(arrays.values()))
+    positive = everything[everything > 0]
     low, high = _range(np.log10(positive)) if len(positive) else (-1.0, 1.0)
     span = high - low
     low -= 0.08 * span
-    layers = [f"{i + 1}  {name}" for i, name in enumerate(names)]  # the number keeps layers of one name apart
     traces = []
     for i, (name, v) in enumerate(arrays.items()):
         colour = theme.CYCLE[i % len(theme.CYCLE)]
         marker = {"size": 9, "color": colour, "symbol": theme.SYMBOLS[i % len(theme.SYMBOLS)]}
         line = {"color": _pale(colour, 0.5), "width": 1.5}
         look = {"name": name, "legendgroup": name, "hovertemplate": "%{y}: %{x:.3g}"}
-        x = np.where(v > 0, v, np.nan)
+        x = np.where(v > 0, v, np.nan) if log else v
         traces.append(go.Scatter(x=x, y=layers, mode="lines+markers", marker=marker, line=line, **look))
-        if (v == 0).any():
+        if log and (v == 0).any():
             marker = {"size": 9, "symbol": "x-thin", "line": {"width": 2, "color": colour}}
-            x = np.full(int((v == 0).sum()), 10 ** (low + 0.03 * span))
+            x = np.full(int((v == 0).sum()), 10 ** (low + (0.03 + 0.025 * i) * span))  # beside those of other series
             y = [layer for layer, n in zip(layers, v, strict=True) if n == 0]
             look = {"name": name, "legendgroup": name, "hovertemplate": "%{y}: 0"}
             traces.append(go.Scatter(x=x, y=y, mode="markers", marker=marker, showlegend=False, **look))
-    zeros = sum(int((v == 0).sum()) for v in arrays.values())
+    zeros, numbers = int((everything == 0).sum()), int(np.isfinite(everything).sum())
+    along = {"type": "log", "range": [low, high], "dtick": 1 if span > 2 else "D2"} if log else {"rangemode": "tozero"}
     return theme.figure(
         traces,
-        title=title or f"{value_name.capitalize()} by layer",
-        subtitle=f"a cross at the left edge is exactly 0: {zeros} of {len(names) * len(arrays)}" if zeros else "",
-        height=theme.MARGIN["t"] + theme.MARGIN["b"] + max(120, 24 * len(names)),
-        xaxis={
-            "title": {"text": value_name},
-            "type": "log",
-            "range": [low, high],
-            "tickformat": "~g",
-            "dtick": 1 if span > 2 else "D2",
-        },
+        title=title,
+        subtitle=f"a cross at the left edge is exactly 0: {zeros} of {numbers}" if log and zeros else "",
+        height=theme.MARGIN["t"] + theme.MARGIN["b"] + 40 * (len(arrays) > 1) + max(120, 24 * len(layers)),
+        xaxis={"title": {"text": value_name}, "tickformat": "~g", **along},
         yaxis={"title": {"text": "layer, input first"}, "categoryarray": layers, "range": [len(layers) - 0.5, -0.5]},
         showlegend=len(arrays) > 1,
     )

@@ -165,6 +165,46 @@ def height_profile_figure(volumes: dict[str, Any], grid: VoxelGrid, *, title: st
     )
 
 
+def heights_figure(ious: dict[str, Any], grid: VoxelGrid, *, title: str | None = None, value_name: str = "IoU") -> Any:
+    """A score of each height channel, such as its IoU, one line a name. Heights without a score leave a gap.
+
+    Shape:
+        ious: name -> (Z,) scores of 0 or more from the lowest channel to the highest, None or NaN where a height has no
+            occupied cell and so no score.
+
+    Raises:
+        OcclabError: nothing to draw, not one score a height channel, or a negative or infinite one.
+    """
+    if not ious:
+        raise OcclabError("heights_figure expects at least one name -> scores by height, got none")
+    go = require("plotly.graph_objects")
+    traces, everything = [], []
+    for i, (name, scores) in enumerate(ious.items()):
+        x = np.array([np.nan if s is None else float(s) for s in scores])
+        if len(x) != grid.shape[0] or (x < 0).any() or np.isinf(x).any():
+            raise OcclabError(
+                f"heights_figure expects {grid.shape[0]} scores of 0 or more in {name!r}, one a height, got {x.tolist()}"
+            )
+        everything.append(x)
+        colour = theme.CYCLE[i % len(theme.CYCLE)]
+        line = {"color": colour, "dash": theme.DASHES[i % len(theme.DASHES)], "width": 2}
+        marker = {"symbol": theme.SYMBOLS[i % len(theme.SYMBOLS)], "size": 7, "color": colour}
+        look = {"mode": "lines+markers", "name": name, "line": line, "marker": marker}
+        hover = f"z %{{y:.2f}} m: {value_name} %{{x:.3f}}"
+        traces.append(go.Scatter(x=x, y=np.float32(grid.heights()), hovertemplate=hover, **look))
+    none = int(np.isnan(np.array(everything)).all(axis=0).sum())
+    gap = f"; {none} of {grid.shape[0]} heights hold no occupied cell and have no score" if none else ""
+    figure = theme.figure(
+        traces,
+        title=title or f"{value_name} by height",
+        subtitle=f"a channel is {grid.voxel_size[2]:g} m high{gap}",
+        xaxis={"title": {"text": value_name}, "rangemode": "tozero"},
+        yaxis={"title": {"text": "height z (m)"}, "range": [grid.point_cloud_range[2], grid.point_cloud_range[5]]},
+        showlegend=True,
+    )
+    return theme.say(figure, "no height has a score") if none == grid.shape[0] else figure
+
+
 def _head(channel: np.ndarray, number: int, grid: VoxelGrid) -> str:
     hard = channel.dtype == bool
     amount = f"{int(channel.sum()):,} occupied" if hard else f"mean {channel.mean():.1%}, max {channel.max():.0%}"

@@ -1,6 +1,7 @@
 """A configuration is plain data: hashed, written, read back, refused where it makes no sense."""
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from occlab import OcclabError, OccupancyLoss
+from occlab import OcclabError, OccupancyLoss, UNetConfig
 from occlab.settings import PROFILES
-from occlab.training import TrainConfig, preset, read_config, run, run_hash
+from occlab.training import PRESETS, TrainConfig, preset, read_config, run, run_hash
 from occlab.training.config import from_dict, to_dict
 
 FULL = PROFILES["full"]
@@ -31,6 +32,16 @@ def test_repaired_changes_two_things():
     a, b = to_dict(preset("as-it-stood", FULL)), to_dict(preset("repaired", FULL))
     a["model"]["head"], a["learning_rate"] = "logits", 1e-3
     assert a == b
+
+
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda profile: profile.name)
+def test_every_preset_fits_every_profile(profile):
+    for name in PRESETS:
+        config = preset(name, profile)
+        assert (config.grid, config.steps, config.model.width) == (profile.grid, profile.steps, profile.width)
+        assert preset(name, profile, head="rectified").model.head == "rectified"
+    recommended = preset("recommended", profile, targets="soft")
+    assert (recommended.model.head, recommended.output_prior, recommended.targets) == ("logits", "measured", "soft")
 
 
 @given(
@@ -71,6 +82,18 @@ def test_every_field_is_in_the_hash():
             {"loss": OccupancyLoss(dice=1)},
             {"steps": 61},
             {"flip": True},
+            {"quarter_turns": True},
+            {"rotation": 5.0},
+            {"optimizer": "sgd"},
+            {"momentum": 0.5},
+            {"adam_epsilon": 1e-6},
+            {"schedule": "cosine"},
+            {"layer_decay": 0.9},
+            {"init": "kaiming"},
+            {"zero_last": True},
+            {"output_prior": 0.1},
+            {"output_prior": "measured"},
+            {"output_prior": 0.1, "prior_in": "norm"},
         )
     ]
     assert len({run_hash(config, []) for config in [base, *changed]}) == len(changed) + 1
@@ -123,11 +146,57 @@ def test_a_missing_file_is_one_sentence(tmp_path):
         {"weight_decay": -1},
         {"precision": "fp8"},
         {"custom_keys": {"head": {"lr": 1}}},
+        {"optimizer": "adam"},
+        {"momentum": 1.0},
+        {"momentum": -0.1},
+        {"adam_epsilon": 0},
+        {"schedule": "one cycle"},
+        {"layer_decay": 0},
+        {"layer_decay": 1.1},
+        {"flip": 1},
+        {"quarter_turns": "yes"},
+        {"rotation": -1},
+        {"rotation": 181},
+        {"rotation": float("nan")},
+        {"init": "he"},
+        {"zero_last": None},
+        {"output_prior": 0},
+        {"output_prior": 1.0},
+        {"output_prior": "mean"},
+        {"output_prior": 0.1, "prior_in": "bias"},
     ],
 )
 def test_impossible_settings_are_refused(change):
-    with pytest.raises(OcclabError):
+    with pytest.raises(OcclabError, match=list(change)[-1]) as error:
         TrainConfig(**change)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"schedule": "one-cycle", "warmup_steps": 5}, "has a warm-up of its own; warmup_steps must be 0, got 5"),
+        ({"prior_in": "norm"}, "but output_prior is None"),
+        ({"prior_in": "norm", "output_prior": 0.1, "model": UNetConfig(head="logits")}, "the head 'logits' has none"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(change, says):
+    with pytest.raises(OcclabError, match=says):
+        TrainConfig(**change)
+
+
+def test_a_configuration_written_before_a_setting_existed_is_read_with_its_default():
+    written = to_dict(TrainConfig(learning_rate=1e-3))
+    for name in ("optimizer", "momentum", "schedule", "layer_decay", "quarter_turns", "rotation", "init", "output_prior"):
+        del written[name]
+    assert from_dict(written, "x.json") == TrainConfig(learning_rate=1e-3)
+
+
+def test_the_new_settings_are_written_and_read_back():
+    config = TrainConfig(optimizer="sgd", schedule="cosine", layer_decay=0.9, rotation=5, quarter_turns=True)
+    config = replace(config, init="xavier", zero_last=True, output_prior="measured", prior_in="norm")
+    assert from_dict(json.loads(json.dumps(to_dict(config))), "x.json") == config
+    assert type(config.rotation) is float
 
 
 def test_one_setting_written_two_ways_is_one_run():
@@ -152,14 +221,18 @@ def test_the_code_a_result_depends_on_is_all_named():
     loaded = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True).stdout.split()
     rest = {Path(path).relative_to(package).as_posix() for path in loaded if Path(path) not in named}
     frames = {name for name in rest if name.startswith("frames/")}  # what frames hold is in their fingerprints
-    assert rest - frames == {
+    diagnosis = {name for name in rest if name.startswith("diagnosis/")}  # its package imports them; no run uses them, below
+    assert rest - frames - diagnosis == {
         "__init__.py",
         "errors.py",
         "files.py",
         "settings.py",
         "training/__init__.py",
         "training/checkpoint.py",
+        "training/range_test.py",
     }
+    imports = [re.findall(r"from \.+diagnosis(\S*) import|import .*diagnosis", path.read_text()) for path in named]
+    assert {module for found in imports for module in found} == {".floors"}
 
 
 def test_unknown_names_are_refused():

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from occlab import OcclabError, VoxelGrid, hard_occupancy, occupancy, voxelize
-from occlab.training import Batches
+from occlab.training import Batches, Movement
 from occlab.training.data import stream
 
 
@@ -48,7 +48,7 @@ def test_a_mirrored_frame_is_the_mirrored_volume(frames, config):
     batches = Batches(frames, replace(config, targets="hard", flip=True))
     plain = batches.frame(1).target
     for flip, axes in (((True, False), [3]), ((False, True), [2]), ((True, True), [2, 3])):
-        mirrored = batches.frame(1, flip).target
+        mirrored = batches.frame(1, Movement(flip)).target
         # A point on the edge of a cell may change cells, as cells are half-open.
         assert (mirrored != plain.flip(axes)).float().mean() < 1e-3
         assert (mirrored != plain).float().mean() > 1e-2

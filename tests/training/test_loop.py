@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from occlab import OcclabError, OccupancyUNet
-from occlab.training import Batches, batch_statistics, make_fabric, predict, training_steps
+from occlab.training import Batches, batch_statistics, make_fabric, predict, reestimate_statistics, training_steps
 from occlab.training.optimizer import learning_rate, make_optimizer, parameter_groups
 
 
@@ -148,3 +148,49 @@ def test_batch_statistics_end_with_an_error_too():
         raise RuntimeError("stop")
     assert not model[0].training
     assert model[0].track_running_stats
+
+
+def test_reestimated_statistics_are_the_mean_over_the_training_frames(frames, config):
+    """The reference looks at what enters each BatchNorm, frame by frame."""
+    model, _ = take(config, frames)
+    fabric, batches = make_fabric(config), Batches(frames, config)
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    seen = {m: [] for m in norms}
+    hooks = [m.register_forward_pre_hook(lambda m, x: seen[m].append(x[0].detach().double())) for m in norms]
+    for batch in batches:
+        predict(model, batch, fabric, running_statistics=False)
+    for hook in hooks:
+        hook.remove()
+    model.eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with reestimate_statistics(model, batches, fabric):
+        assert not model.training
+        for m in norms:
+            means, variances = ([f(x, (0, 2, 3)) for x in seen[m]] for f in (torch.mean, torch.var))
+            torch.testing.assert_close(m.running_mean.double(), sum(means) / len(frames), rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(m.running_var.double(), sum(variances) / len(frames), rtol=1e-4, atol=1e-5)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert {m.momentum for m in norms} == {config.model.bn_momentum}
+
+
+def test_reestimated_statistics_predict_as_the_weights_do(frames, config):
+    """After twelve steps the running averages still hold most of their first value; precise ones follow the weights."""
+    model, _ = take(replace(config, learning_rate=1e-3), frames, 12)
+    fabric, batches = make_fabric(config), Batches(frames, config)
+    batch = batches.frame(0)
+    by_batch = predict(model, batch, fabric, running_statistics=False)
+    lagging = (predict(model, batch, fabric) - by_batch).abs().mean()
+    with reestimate_statistics(model, batches, fabric):
+        precise = (predict(model, batch, fabric) - by_batch).abs().mean()
+    assert precise < lagging / 2
+
+
+def test_statistics_come_back_after_an_error_too(frames, config):
+    model, _ = take(config, frames, 1)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    broken = [Batches(frames, config).frame(0), None]
+    with pytest.raises(AttributeError), reestimate_statistics(model, broken, make_fabric(config)):
+        pass
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert {m.momentum for m in model.modules() if isinstance(m, nn.BatchNorm2d)} == {config.model.bn_momentum}
+    assert model.training

@@ -16,6 +16,7 @@ from occlab import OcclabError
 from occlab.frames import write_frame
 from occlab.settings import PROFILES
 from occlab.training import load_run, preset, recorded_runs, train
+from occlab.training import run as run_module
 from occlab.training.checkpoint import load_checkpoint
 
 
@@ -39,6 +40,11 @@ def test_what_a_run_leaves(finished):
     assert summary["settled_loss"] == pytest.approx(sum(s.loss for s in finished.steps[-10:]) / 10)
     assert summary["probability"]["min"] == 0.5  # the rectified head
     assert summary["held_out"]["trivial"]["all empty"]["iou"] == 0
+    ways = [summary["held_out"][f"{kind}_statistics"] for kind in ("batch", "running", "reestimated")]
+    assert all(set(way) == set(ways[0]) for way in ways)
+    assert len({way["average_precision"] for way in ways}) == 3
+    assert len(summary["held_out"]["iou_per_height"]) == 32
+    assert max(summary["held_out"]["iou_per_height"]) > 0
     snapshots = finished.snapshots()
     assert list(snapshots) == [0, 5, 12]
     assert all(p.shape == (32, 36, 36) and p.min() > 0.49 for p in snapshots.values())
@@ -81,6 +87,30 @@ def test_a_run_with_larger_batches_is_evaluated_on_fewer_frames(frames, config, 
     run = train(replace(config, batch_size=3), frames[:3], frames[3:], root=tmp_path, progress=False)
     assert run.summary["held_out"]["trivial"]["all empty"]["iou"] == 0
     assert run.predict(frames[3]).shape == (32, 36, 36)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"optimizer": "sgd", "learning_rate": 0.1, "schedule": "one-cycle"},
+        {"optimizer": "sgd", "momentum": 0.0, "schedule": "cosine"},
+        {"quarter_turns": True, "rotation": 10.0, "flip": True, "layer_decay": 0.8, "output_prior": "measured"},
+    ],
+)
+def test_a_run_that_was_stopped_ends_where_an_unbroken_one_does(frames, config, tmp_path, monkeypatch, change):
+    monkeypatch.setattr(run_module, "CHECKPOINT_EVERY", 4)
+    config = replace(config, **change)
+    whole = train(config, frames, root=tmp_path / "whole", progress=False)
+
+    def stop(step):
+        if step.step == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config, frames, root=tmp_path / "stopped", progress=False, watch=stop)
+    again = train(config, frames, root=tmp_path / "stopped", progress=False)
+    assert [s.loss for s in again.steps] == [s.loss for s in whole.steps]
+    assert all(torch.equal(a, b) for a, b in zip(again.model().parameters(), whole.model().parameters(), strict=True))
 
 
 def test_watch_sees_every_step(frames, config, tmp_path):

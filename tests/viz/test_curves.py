@@ -7,7 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from occlab.errors import OcclabError
-from occlab.viz import flow_figure, gradient_figure, loss_figure, probability_figure
+from occlab.viz import (
+    flow_figure,
+    flows_figure,
+    gradient_figure,
+    loss_figure,
+    probability_figure,
+    range_test_figure,
+)
 from occlab.viz.curves import _LINE, stagger
 
 STEPS = np.arange(5)
@@ -127,9 +134,56 @@ def test_flow_of_nothing_but_zeros():
     assert [len(t.y) for t in flow_figure(["a", "b"], [0.0, 0.0]).data] == [2, 2]
 
 
+def test_flows_share_the_rows_that_both_have():
+    figure = flows_figure(
+        {"rectified": (["stem", "head", "last"], [1e-3, 0.0, 2e-3]), "logits": (["stem", "head"], [0.1, 0.0])}
+    )
+    dead, dead_zero, free, free_zero = figure.data
+    assert list(dead.y) == list(free.y) == list(figure.layout.yaxis.categoryarray) == ["stem", "head", "last"]
+    np.testing.assert_array_equal(free.x, [0.1, np.nan, np.nan])
+    np.testing.assert_array_equal(dead.x, [1e-3, np.nan, 2e-3])
+    assert list(dead_zero.y) == list(free_zero.y) == ["head"]
+    assert dead_zero.x[0] != free_zero.x[0]  # beside each other
+    assert "2 of 5" in figure.layout.title.subtitle.text
+    assert figure.layout.xaxis.type == "log"
+
+
+def test_a_layer_that_only_the_second_has_goes_where_it_is_called():
+    figure = flows_figure({"a": (["x", "z"], [1, 2]), "b": (["v", "x", "y", "z"], [1, 2, 3, 4])}, log=False)
+    assert list(figure.layout.yaxis.categoryarray) == ["v", "x", "y", "z"]
+    np.testing.assert_array_equal(figure.data[0].x, [np.nan, 1, np.nan, 2])
+
+
+def test_shares_are_drawn_from_zero():
+    figure = flows_figure({"logits": (["stem", "head"], [0.0, 0.5])}, value_name="share of exact zeros", log=False)
+    [line] = figure.data
+    assert line.x.tolist() == [0.0, 0.5]  # a place on the axis, no cross at its edge
+    assert (figure.layout.xaxis.type, figure.layout.xaxis.rangemode) == (None, "tozero")
+
+
+def test_a_range_test_marks_the_lowest_loss_and_lets_bursts_go():
+    rates = np.geomspace(1e-5, 1, 6)
+    losses = [1.2, 1.1, 0.8, 0.6, 50.0, np.inf]
+    figure = range_test_figure({"logits": (rates, losses), "rectified": (rates, np.full(6, 1.3))})
+    line, mark = figure.data[:2]
+    assert line.name == "logits: lowest 0.6 at 0.01"
+    assert (mark.x[0], mark.y[0]) == (pytest.approx(1e-2), 0.6)
+    assert np.isnan(line.y).tolist() == [False] * 5 + [True]
+    assert figure.layout.xaxis.type == "log"
+    low, high = figure.layout.yaxis.range
+    assert low < 0.6 < 1.3 < high < 3
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
+        (lambda: flows_figure({}), "at least one"),
+        (lambda: flows_figure({"a": (["x", "x"], [1.0, 2.0])}), "each layer once"),
+        (lambda: flows_figure({"a": (["x"], [np.nan])}), "flows_figure expects 1"),
+        (lambda: range_test_figure({}), "at least one"),
+        (lambda: range_test_figure({"a": ([0.0, 1.0], [1.0, 1.0])}), "positive rates"),
+        (lambda: range_test_figure({"a": ([1.0], [np.nan])}), "finite loss"),
+        (lambda: range_test_figure({"a": ([1.0, 2.0], [1.0])}), "range_test_figure expects 'a'"),
         (lambda: loss_figure({"run": (STEPS, np.zeros(4))}), "'run'"),
         (lambda: loss_figure({"run": [1.0, 2.0]}), "'run'"),
         (lambda: loss_figure({"run": (STEPS, np.zeros((2, 3, 5)))}), "seeds, S"),

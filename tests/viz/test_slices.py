@@ -4,7 +4,7 @@ import torch
 
 from occlab.errors import OcclabError
 from occlab.grid import VoxelGrid
-from occlab.viz import bev_comparison_figure, bev_figure, height_profile_figure, height_slices_figure
+from occlab.viz import bev_comparison_figure, bev_figure, height_profile_figure, height_slices_figure, heights_figure
 
 GRID = VoxelGrid((-4.0, -6.0, -2.0, 4.0, 6.0, 2.0), (1.0, 2.0, 0.5))  # (Z, Y, X) = (8, 6, 8)
 
@@ -97,6 +97,18 @@ def test_profile_counts_each_channel():
     assert "(m)" in figure.layout.yaxis.title.text
 
 
+def test_heights_without_a_score_are_gaps_at_their_place():
+    scores = [None, 0.1, 0.2, float("nan"), 0.0, 0.5, None, None]
+    first, second = heights_figure({"rectified": scores, "logits": np.full(8, np.nan)}, GRID).data
+    np.testing.assert_allclose(first.x, [np.nan, 0.1, 0.2, np.nan, 0.0, 0.5, np.nan, np.nan])
+    assert first.y.tolist() == GRID.heights()
+    assert np.isnan(second.x).all()
+    assert first.line.dash != second.line.dash
+    assert "4 of 8 heights" in heights_figure({"a": scores}, GRID).layout.title.subtitle.text
+    assert "have no score" not in heights_figure({"a": [0.0] * 8}, GRID).layout.title.subtitle.text
+    assert heights_figure({"a": [None] * 8}, GRID).layout.annotations[0].text == "no height has a score"
+
+
 def test_pictures_of_the_full_grid_are_light():
     volume = np.random.default_rng(0).random(VoxelGrid().shape, dtype=np.float32)
     assert len(bev_figure(volume, VoxelGrid()).to_json()) < 300_000
@@ -112,6 +124,9 @@ def test_pictures_of_the_full_grid_are_light():
         (lambda: height_slices_figure(one(0, 0, 0), GRID, [8]), "0 to 7"),
         (lambda: height_slices_figure(one(0, 0, 0), GRID, []), "none"),
         (lambda: height_profile_figure({}, GRID), "at least one"),
+        (lambda: heights_figure({}, GRID), "at least one"),
+        (lambda: heights_figure({"a": [0.1] * 7}, GRID), "8 scores"),
+        (lambda: heights_figure({"a": [-0.1] * 8}, GRID), "0 or more"),
         (lambda: height_profile_figure({"LiDAR": np.full(GRID.shape, 2.0)}, GRID), "LiDAR"),
     ],
 )
