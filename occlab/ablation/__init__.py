@@ -1,5 +1,6 @@
 """Ablation: which trainings to compare, and what they say."""
 
+from .both_heads import loss_curves, on_both_heads, score_rows, score_table
 from .changes import setting_names
 from .correction import corrected, holm
 from .design_file import Design, read_design
@@ -15,14 +16,17 @@ from .designs import (
 )
 from .effects import Effect, coded, effects
 from .engines import run_design
+from .recorded import recorded_about, recorded_table
 from .results import compare_arms, effects_of, read_table, summary_of_arms, write_table
 from .rows import COLUMNS, Row
+from .scorecard import Claim, scorecard
 from .statistics import Comparison, compare, seeds_needed
 from .table import by_arm
 
 __all__ = [
     "COLUMNS",
     "Arm",
+    "Claim",
     "Comparison",
     "Design",
     "Effect",
@@ -41,10 +45,17 @@ __all__ = [
     "holm",
     "ladder",
     "leave_one_out",
+    "loss_curves",
+    "on_both_heads",
     "one_change",
     "read_design",
     "read_table",
+    "recorded_about",
+    "recorded_table",
     "run_design",
+    "score_rows",
+    "score_table",
+    "scorecard",
     "seeds_needed",
     "setting_names",
     "summary_of_arms",
