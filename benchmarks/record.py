@@ -23,17 +23,32 @@ import torch
 import tyro
 
 from occlab import OcclabError, occupancy
+from occlab.ablation import Arm, apply, read_design
+from occlab.ablation.both_heads import slug
 from occlab.frames import Frame
 from occlab.provenance import provenance
 from occlab.settings import profile as named_profile
 from occlab.training import Run, fast_precision, preset, split_frames, train
 
-RUNS = {
-    "as-it-stood": {},
-    "free-output": {"head": "logits"},
-    "repaired": {"preset": "repaired"},
-}
-"""What is recorded: name -> changes to the preset as-it-stood."""
+DESIGNS = Path(__file__).parents[1] / "notebooks" / "designs"
+
+
+def runs() -> dict[str, tuple[str, dict[str, Any]]]:
+    """What is recorded: name -> preset and changes to it. The fixes are those of the designs that the notebooks show."""
+    found: dict[str, tuple[str, dict[str, Any]]] = {
+        "as-it-stood": ("as-it-stood", {}),
+        "free-output": ("as-it-stood", {"head": "logits"}),
+        "repaired": ("repaired", {}),
+        "recommended": ("recommended", {}),
+    }
+    single = [arm for arm in read_design(DESIGNS / "five_fixes.yaml").arms if arm.against is not None]
+    together = [arm for arm in read_design(DESIGNS / "claims.yaml").arms if arm.name.endswith("all of them")]
+    for arm in (*single, *together):
+        found[slug(arm.name.removeprefix("head=").replace(":", ""))] = ("as-it-stood", dict(arm.changes))
+    return found
+
+
+RUNS = runs()
 
 
 @dataclass(frozen=True)
@@ -45,7 +60,8 @@ class Record:
     data: Path | None = None
     """Frames to train on; by default simulated streets."""
     profile: Literal["full", "small", "tiny"] = "full"
-    seeds: int = 3
+    seeds: int | None = None
+    """Seeds of each run; by default three of as-it-stood and one of every other."""
     only: tuple[str, ...] = tuple(RUNS)
     """Which of the runs."""
     steps: int | None = None
@@ -61,7 +77,6 @@ class Record:
 def record(settings: Record) -> list[Path]:
     """Train what is missing and write its record; a record that is there is left alone."""
     size = named_profile(settings.profile)
-    size = replace(size, steps=settings.steps or size.steps, batch_size=settings.batch_size or size.batch_size)
     unknown = sorted(set(settings.only) - set(RUNS))
     if unknown:
         raise OcclabError(f"no run named {', '.join(unknown)}; there are {', '.join(RUNS)}")
@@ -69,17 +84,19 @@ def record(settings: Record) -> list[Path]:
         raise OcclabError(
             "no CUDA device here: a full-scale run would take hours; with --cpu and fewer --steps it can be recorded"
         )
-    frames, held_out = split_frames(settings.data, size)
     command = shlex.join(["python", "benchmarks/record.py", *sys.argv[1:]])
     written, about = [], provenance(command, settings.commit)  # of the code that runs, whatever becomes of the tree meanwhile
     for name in settings.only:
-        for seed in range(settings.seeds):
+        base, changes = RUNS[name]
+        own = size.for_recipe() if base == "recommended" else size
+        own = replace(own, steps=settings.steps or own.steps, batch_size=settings.batch_size or own.batch_size)
+        frames, held_out = split_frames(settings.data, own)
+        for seed in range(settings.seeds or (3 if name == "as-it-stood" else 1)):
             folder = settings.out / f"{size.name}-{name}-seed{seed}"
             if (folder / "record.json").exists():
                 print(f"{folder} is recorded already")
                 continue
-            changes = {"preset": "as-it-stood", **RUNS[name]}
-            config = preset(changes.pop("preset"), size, seed=seed, precision=fast_precision(), **changes)
+            config = apply(Arm(name, changes), preset(base, own, seed=seed, precision=fast_precision()))
             # Not among the other runs: one that is found again may have been made on another device.
             unfinished = settings.out / ".unfinished"
             run = train(config, frames, held_out, name=name, root=unfinished)

@@ -33,6 +33,7 @@ def train(
     batch_size: int | None = None,
     seed: int | None = None,
     precision: Literal["fast", "32-true", "bf16-mixed"] | None = None,
+    test: Path | None = None,
     runs: Path | None = None,
     json: bool = False,
 ) -> None:
@@ -51,10 +52,12 @@ def train(
         batch_size: frames a step.
         seed: of initial weights and of the order of the frames; 0 by default.
         precision: fast, the default, is bf16 autocast where the hardware computes in it, else float32.
+        test: other frames to score the trained network on, such as real ones: a SemanticKITTI root or a folder of frames.
         runs: folder for the run's folder; by default OCCLAB_HOME/runs.
         json: print one JSON object and no bar.
     """
     from . import training
+    from .frames import read_frames
     from .settings import profile as profile_
 
     size = profile_(profile).for_recipe() if preset == "recommended" else profile_(profile)
@@ -73,11 +76,14 @@ def train(
             changes["model"] = replace(settings.model, head=changes.pop("head"))
         settings = replace(settings, **changes)
 
+    tests = None if test is None else read_frames(test)  # before an hour of training
     frames, held_out = training.split_frames(data, size)
     name = preset if config is None else config.stem
     run = training.train(settings, frames, held_out, name=name, root=runs, progress=not json)
     about = {"preset": name, "profile": size.name if config is None else None}
     result = about | {"head": settings.model.head, "seed": settings.seed} | (run.summary or {})
+    if tests is not None:
+        result["test"] = training.evaluate(run, tests)
     if json:
         print(json_.dumps(result))
         return
@@ -193,7 +199,12 @@ def _describe(r: dict[str, Any]) -> str:
         scores = r["held_out"]
         rows.append(("IoU, held out", f"{scores['batch_statistics']['iou']:.3f} with the batch's BatchNorm statistics"))
         rows.append(("", f"{scores['running_statistics']['iou']:.3f} with its running averages, as model.eval() does"))
+        rows.append(("", f"{scores['reestimated_statistics']['iou']:.3f} with averages taken anew over the training frames"))
         rows += [("", f"{trivial['iou']:.3f} {name}, no network") for name, trivial in scores["trivial"].items()]
+    if "test" in r:
+        rows.append(("IoU, test", f"{r['test']['batch_statistics']['iou']:.3f} with the batch's BatchNorm statistics"))
+        rows.append(("", f"{r['test']['running_statistics']['iou']:.3f} with its running averages"))
+        rows.append(("", f"{r['test']['the input itself']['iou']:.3f} the input itself, no network"))
     rows += [("ladder" if i == 0 else "", f"{value:.3f} {name}") for i, (name, value) in enumerate(r["ladder"].items())]
     return "\n".join(f"{name:14} {value}" for name, value in rows)
 

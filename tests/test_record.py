@@ -22,11 +22,13 @@ def run(*arguments, home):
 
 def test_a_small_record(tmp_path):
     samples = SCRIPT.parents[1] / "data_samples"
+    names = ("as-it-stood", "recommended", "logits-depth")
     arguments = ("--profile", "tiny", "--seeds", 1, "--steps", 12, "--data", samples, "--out", tmp_path / "recorded")
+    arguments += ("--only", *names)
     done = run(*arguments, home=tmp_path)
     assert done.returncode == 0, done.stderr
     folders = sorted(path.name for path in (tmp_path / "recorded").iterdir())
-    assert folders == ["tiny-as-it-stood-seed0", "tiny-free-output-seed0", "tiny-repaired-seed0"]
+    assert folders == sorted(f"tiny-{name}-seed0" for name in names)
     for name in folders:
         recorded = load_run(tmp_path / "recorded" / name)
         assert len(recorded.steps) == 12
@@ -38,6 +40,9 @@ def test_a_small_record(tmp_path):
         assert about["torch"] == torch.__version__
         assert about["command"].startswith("python benchmarks/record.py --profile tiny")
         assert not (recorded.folder / "checkpoint.safetensors").exists()
+    deep = load_run(tmp_path / "recorded" / "tiny-logits-depth-seed0").config
+    assert (deep.model.head, deep.model.channels, deep.model.block) == ("logits", (256, 512, 1024, 2048), "residual")
+    assert load_run(tmp_path / "recorded" / "tiny-recommended-seed0").config.output_prior == "measured"
     assert "recorded already" in run(*arguments, home=tmp_path).stdout
 
 

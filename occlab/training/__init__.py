@@ -4,6 +4,7 @@ from .augmentation import Movement
 from .build import build_model
 from .config import PRESETS, TrainConfig, preset, read_config
 from .data import Batch, Batches, split_frames
+from .evaluate import evaluate
 from .loop import Step, batch_statistics, fast_precision, make_fabric, predict, reestimate_statistics, training_steps
 from .range_test import learning_rate_range_test
 from .run import Run, load_run, recorded_runs, run_hash, train
@@ -19,6 +20,7 @@ __all__ = [
     "TrainConfig",
     "batch_statistics",
     "build_model",
+    "evaluate",
     "fast_precision",
     "learning_rate_range_test",
     "load_run",

@@ -1,0 +1,31 @@
+"""Scores on other frames agree with the summary's, made by the training itself."""
+
+from dataclasses import asdict
+
+import pytest
+import torch
+
+from occlab import OcclabError, occupancy
+from occlab.metrics import iou
+from occlab.training import evaluate, train
+
+
+def test_held_out_frames_score_as_in_the_summary(frames, config, tmp_path):
+    run = train(config, frames[:3], frames[3:], root=tmp_path, progress=False)
+    scores, summary = evaluate(run, frames[3:]), run.summary["held_out"]
+    for name in ("batch_statistics", "running_statistics"):
+        assert scores[name] == pytest.approx(summary[name])
+    assert scores["the input itself"] == pytest.approx(summary["trivial"]["the input itself"])
+
+
+def test_the_input_is_scored_as_the_voxelised_clouds_are(frames, config, tmp_path):
+    run = train(config, frames[:3], root=tmp_path, progress=False)
+    clouds = [occupancy(torch.from_numpy(points), config.grid) for points in (frames[3].pseudo, frames[3].lidar)]
+    assert evaluate(run, frames[3:])["the input itself"]["iou"] == pytest.approx(iou(*clouds), abs=1e-6)
+    assert asdict(run.config)["seed"] == 0
+
+
+def test_no_frame_is_refused(frames, config, tmp_path):
+    run = train(config, frames[:3], root=tmp_path, progress=False)
+    with pytest.raises(OcclabError, match="at least one frame"):
+        evaluate(run, [])
