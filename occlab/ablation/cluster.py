@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 from collections import deque
 from collections.abc import Iterator
 from typing import Any
@@ -72,10 +73,13 @@ def _start(ray: Any, job: Job, workers: int | None, threads: int, address: str |
         )
         return
     try:
+        if address != "auto":  # Ray itself tries for minutes
+            host, _, port = address.removeprefix("ray://").rpartition(":")
+            socket.create_connection((host, int(port)), timeout=10).close()
         ray.init(address=address, **quiet)
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
-        raise OcclabError(f"expected a Ray cluster at {address!r} ({type(error).__name__}: {reason})") from error
+        raise OcclabError(f"expected a Ray cluster at {address!r}, as host:port or auto ({reason})") from error
 
 
 def _do(job: Job, task: Task, attempt: int, threads: int) -> Row:

@@ -41,7 +41,7 @@ SUMMARIZED = (
 def write_table(rows: Sequence[Row], path: Path, *, design: str | None = None, command: str | None = None) -> None:
     """Write a row a run as CSV or Parquet, by the name's ending, and ``<name>.json`` beside it with where it comes from.
 
-    Numbers keep all their digits: pandas reads them back with ``pd.read_csv(path, float_precision="round_trip")``.
+    Numbers keep all their digits, for pandas too: before 3.1 with ``pd.read_csv(path, float_precision="round_trip")``.
 
     Args:
         design: text of the design's file.

@@ -214,10 +214,11 @@ def test_ray_gives_the_same_rows_also_when_a_worker_is_killed(design, store, her
     assert not left_behind(before)
 
 
-def test_no_cluster_at_an_address_is_one_sentence(design, store, tmp_path):
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere"])
+def test_no_cluster_at_an_address_is_one_sentence(design, store, tmp_path, address):
     pytest.importorskip("ray")
-    with pytest.raises(OcclabError, match="expected a Ray cluster at 'auto'") as caught:
-        run_design(design, data=store, engine="ray", address="auto", root=tmp_path, progress=False)
+    with pytest.raises(OcclabError, match=f"expected a Ray cluster at '{address}'") as caught:
+        run_design(design, data=store, engine="ray", address=address, root=tmp_path, progress=False)
     assert "\n" not in str(caught.value)
 
 
