@@ -23,6 +23,8 @@ help: ## show this list
 course: .venv/ready-course ## set up, run every notebook, write the pages to build/course/
 	$(PY) -m occlab course
 
+# Notebooks are tested at profile tiny, where a training takes seconds; OCCLAB_PROFILE=small make test takes the readers' one.
+test: export OCCLAB_PROFILE := $(or $(OCCLAB_PROFILE),tiny)
 test: .venv/ready-test ## set up, then lint, unit tests, notebooks, a real browser
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
