@@ -161,7 +161,7 @@ def smaller(config):
 def test_adamw_hardly_notices_a_gradient_a_hundred_times_smaller(config, frames, head, steps):
     config = replace(config, clip_norm=None, model=replace(config.model, head=head))
     a, b = update(config, frames, steps), update(smaller(config), frames, steps)
-    assert float(b.norm() / a.norm()) == pytest.approx(1, abs=0.02)
+    assert float(b.norm() / a.norm()) == pytest.approx(1, abs=0.01 if steps > 1 else 0.02)
     assert float((a - b).norm() / a.norm()) < 0.06
     # What is left is epsilon's doing: a smaller one takes it away, a large one makes AdamW follow the gradient's size.
     tiny = replace(config, adam_epsilon=1e-12)
