@@ -1,6 +1,7 @@
 """Sweeps: the rows, that every engine gives the same, and that neither a kill nor a failure costs the others."""
 
 import json
+import subprocess
 import sys
 import time
 from collections import deque
@@ -15,7 +16,7 @@ from fragile import Dead, Fragile
 from occlab import OcclabError
 from occlab.ablation import COLUMNS, Arm, Design, engines, one_change, run_design
 from occlab.ablation.job import Job
-from occlab.ablation.processes import _devices, run_in_processes
+from occlab.ablation.processes import _devices, _Worker, run_in_processes
 from occlab.ablation.rows import Task, parameters
 from occlab.settings import PROFILES
 from occlab.training import Batches, load_run, preset, run_hash, run_ladder, split_frames
@@ -187,6 +188,39 @@ def test_a_run_that_always_dies_is_given_up(design, store, tmp_path):
     assert task is tasks[0]
     assert (row["status"], row["attempts"]) == ("failed", 3)
     assert row["error"] == "the worker died 3 times, the last time with exit code 7"
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_while_it_starts_is_replaced(design, store, tmp_path, monkeypatch):
+    start, started = _Worker.__init__, []
+
+    def killed_once(self, *arguments):
+        start(self, *arguments)
+        if not started:
+            self.process.kill()
+        started.append(self)
+
+    monkeypatch.setattr(_Worker, "__init__", killed_once)
+    frames, held_out = split_frames(store, PROFILES["tiny"])
+    tasks = [replace(task, config=replace(task.config, steps=1)) for task in engines.plan(design, frames, held_out)[:1]]
+    tasks = [replace(task, hash=run_hash(task.config, frames, held_out)) for task in tasks]
+    ((_, row),) = run_in_processes(Job(frames, held_out, tmp_path), deque(tasks), 1, 1)
+    assert (row["status"], row["attempts"], len(started)) == ("done", 2, 2)
+
+
+@pytest.mark.slow
+def test_a_script_without_its_guard_is_one_sentence(store, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from pathlib import Path\nfrom occlab.ablation import Arm, Design, run_design\n"
+        "design = Design((Arm('base'),), (0,), base={'steps': 1}, profile='tiny')\n"
+        f"run_design(design, data=Path({str(store)!r}), root=Path({str(tmp_path)!r}), engine='processes', progress=False)\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert done.stderr.count("Traceback") == 1
+    says = 'a worker could not start: a script that runs a design in processes needs its if __name__ == "__main__":'
+    assert says in done.stderr.splitlines()[-1]
 
 
 def test_each_cuda_device_gets_its_own_process(monkeypatch):
