@@ -26,7 +26,7 @@ from typing import Any
 import yaml
 
 from ..errors import OcclabError
-from ..settings import PROFILES
+from ..settings import PROFILES, Profile
 from ..settings import profile as profile_
 from ..training import PRESETS, TrainConfig
 from ..training import preset as preset_
@@ -58,13 +58,18 @@ class Design:
     profile: str | None = None
     """None: what suits the machine."""
 
+    def size(self) -> Profile:
+        """The profile of the runs; of the recommended recipe, with its frames and steps."""
+        size = profile_(self.profile)
+        return size.for_recipe() if self.preset == "recommended" else size
+
     def config(self, arm: Arm, seed: int) -> TrainConfig:
         """The configuration of one run.
 
         Raises:
             OcclabError: an unknown setting (the sentence holds the nearest valid one), or a value that does not fit.
         """
-        start = changed(preset_(self.preset, profile_(self.profile)), self.base or {})
+        start = changed(preset_(self.preset, self.size()), self.base or {})
         return replace(apply(arm, start), seed=seed)
 
 

@@ -137,6 +137,7 @@ def test_precision_is_the_fast_one_unless_the_design_says_otherwise(design, stor
         ({"workers": 0}, "workers must be a whole number of at least 1"),
         ({"threads": 1.5}, "threads must be a whole number"),
         ({"address": "auto"}, "the engine is here"),
+        ({"workers": 2}, "one run after another, got workers=2"),
         ({"only_seeds": [5]}, "no seed 5"),
     ],
 )
