@@ -158,6 +158,7 @@ def test_a_run_made_by_other_code_is_no_result(design, store, tmp_path):
     row = Job(*split_frames(store, PROFILES["tiny"]), tmp_path).do(task)
     assert row["status"] == "failed"
     assert "another version" in row["error"]
+    assert not list(tmp_path.iterdir())  # nothing was trained
 
 
 # --- processes ------------------------------------------------------------------------------------------------------
@@ -255,6 +256,31 @@ def test_no_cluster_at_an_address_is_one_sentence(design, store, tmp_path, addre
     with pytest.raises(OcclabError, match=f"expected a Ray cluster at '{address}'") as caught:
         run_design(design, data=store, engine="ray", address=address, root=tmp_path, progress=False)
     assert "\n" not in str(caught.value)
+
+
+class FakeRay:
+    """A cluster of one node of two processors, which this process has joined."""
+
+    @staticmethod
+    def is_initialized():
+        return True
+
+    @staticmethod
+    def nodes():
+        return [{"Alive": True, "Resources": {"CPU": 2.0}}, {"Alive": False, "Resources": {"CPU": 64.0}}]
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"threads": 3}, "expected a node with 3 processors for the threads of a run, the largest has 2"),
+        ({"address": "auto"}, "has joined a Ray cluster already: expected no address"),
+    ],
+)
+def test_what_a_cluster_cannot_do_is_one_sentence(design, store, tmp_path, monkeypatch, settings, says):
+    monkeypatch.setitem(sys.modules, "ray", FakeRay)
+    with pytest.raises(OcclabError, match=says):
+        run_design(design, data=store, engine="ray", root=tmp_path, progress=False, **settings)
 
 
 def test_a_missing_ray_is_one_sentence(design, store, tmp_path, monkeypatch):
