@@ -1,6 +1,7 @@
 """Sweeps: the rows, that every engine gives the same, and that neither a kill nor a failure costs the others."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -151,6 +152,16 @@ def test_a_folders_name_is_one(design):
     assert "/" not in task.name
     assert len(task.name) < 100
     assert task.name.startswith("head=logits")
+    assert len(replace(task, arm=Arm("\N{CJK UNIFIED IDEOGRAPH-6C34}" * 100)).name.encode()) < 100
+
+
+@pytest.mark.parametrize("summary", ["{}", "[]", '{"ladder": 3}'])
+def test_a_run_with_half_a_summary_is_one_sentence(design, store, here, tmp_path, summary):
+    root = tmp_path / "runs"
+    shutil.copytree(here[1], root)
+    (root / here[0][0]["run"] / "summary.json").write_text(summary)
+    with pytest.raises(OcclabError, match=r"summary\.json: expected the whole summary of a run"):
+        run_design(design, data=store, root=root, progress=False)
 
 
 def test_a_run_made_by_other_code_is_no_result(design, store, tmp_path):
