@@ -80,6 +80,10 @@ def record(settings: Record) -> list[Path]:
     unknown = sorted(set(settings.only) - set(RUNS))
     if unknown:
         raise OcclabError(f"no run named {', '.join(unknown)}; there are {', '.join(RUNS)}")
+    for name in ("seeds", "steps", "batch_size"):
+        value = getattr(settings, name)
+        if value is not None and value < 1:
+            raise OcclabError(f"{name} must be at least 1, got {value}")
     if size.name == "full" and not (torch.cuda.is_available() or settings.cpu):
         raise OcclabError(
             "no CUDA device here: a full-scale run would take hours; with --cpu and fewer --steps it can be recorded"

@@ -69,6 +69,7 @@ def train(
     if clip_norm == 0:
         changes["clip_norm"] = None
     if config is None:
+        size = replace(size, steps=size.steps if steps is None else steps)  # a preset's warm-up is a share of them
         settings = training.preset(preset, size, **changes)
     else:
         settings = training.read_config(config)

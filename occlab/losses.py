@@ -12,7 +12,7 @@ of a frame as one set, as the voxel IoU does.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
@@ -62,8 +62,11 @@ class OccupancyLoss:
         weights = {name: getattr(self, name) for name in ("bce", "dice", "focal", "tversky", "lovasz")}
         others = (self.focal_alpha, self.focal_gamma, self.tversky_alpha, self.tversky_beta, self.dice_smooth)
         numbers = (*weights.values(), *others, *(self.height_weights or ()))
-        if not all(isinstance(x, int | float) and math.isfinite(x) for x in numbers):
+        if not all(isinstance(x, int | float) and not isinstance(x, bool) and math.isfinite(x) for x in numbers):
             raise OcclabError(f"OccupancyLoss expects finite numbers, got {self}")
+        for f in fields(self):
+            if f.name != "height_weights":
+                object.__setattr__(self, f.name, float(getattr(self, f.name)))  # 1 and 1.0 are one loss, and one run
         if not (0 <= self.focal_alpha <= 1 and self.focal_gamma >= 0 and self.dice_smooth > 0):
             raise OcclabError(f"OccupancyLoss expects 0 <= focal_alpha <= 1, focal_gamma >= 0 and dice_smooth > 0, got {self}")
         if min(self.tversky_alpha, self.tversky_beta) < 0 or self.tversky_alpha + self.tversky_beta == 0:
@@ -71,6 +74,10 @@ class OccupancyLoss:
         if min(weights.values()) < 0 or sum(weights.values()) == 0:
             got = ", ".join(f"{name}={weight}" for name, weight in weights.items())
             raise OcclabError(f"OccupancyLoss needs weights >= 0, not all 0; got {got}")
+        for term, settings in (("focal", ("focal_alpha", "focal_gamma")), ("tversky", ("tversky_alpha", "tversky_beta"))):
+            for name in settings:
+                if not weights[term] and getattr(self, name) != getattr(OccupancyLoss, name):
+                    raise OcclabError(f"{name}={getattr(self, name)} changes nothing where the weight of the {term} loss is 0")
         if self.height_weights is not None:
             object.__setattr__(self, "height_weights", tuple(float(w) for w in self.height_weights))
             if min(self.height_weights) < 0 or sum(self.height_weights) == 0:
@@ -201,7 +208,11 @@ class OccupancyLoss:
     def _modulation(self, p: Tensor, target: Tensor) -> Tensor:
         wrong = p + target - 2 * p * target  # 1 - p_t, also for soft targets
         alpha = (1 - self.focal_alpha) + (2 * self.focal_alpha - 1) * target
-        return alpha * wrong**self.focal_gamma
+        if self.focal_gamma % 1 == 0:
+            return alpha * wrong**self.focal_gamma
+        # At 0 a root has an infinite slope, and a rounding error below 0 has no root: a cell that is right costs nothing.
+        least = torch.finfo(wrong.dtype).tiny
+        return alpha * torch.where(wrong < least, 0.0, wrong.clamp(min=least) ** self.focal_gamma)
 
     def _dice(self, p: Tensor, target: Tensor, weights: Tensor | None) -> Tensor:
         if weights is None:

@@ -11,19 +11,21 @@ import torch
 from . import __version__
 
 
-def provenance(command: str, commit: str | None = None) -> dict[str, Any]:
+def provenance(command: str, commit: str | None = None, *, threads: bool = True) -> dict[str, Any]:
     """The machine and the code, JSON-able.
 
     Args:
         command: what somebody else types to get the same.
         commit: of the code, where this copy of it is no repository.
+        threads: name this process's threads with the processor; not where each run has its own number.
     """
     cuda = torch.cuda.is_available()
+    here = f"{torch.get_num_threads()} threads, " if threads else ""
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "command": command,
         "commit": commit or _commit(),
-        "device": torch.cuda.get_device_name() if cuda else f"CPU, {torch.get_num_threads()} threads, {_processor()}",
+        "device": torch.cuda.get_device_name() if cuda else f"CPU, {here}{_processor()}",
         "cuda": torch.version.cuda if cuda else None,
         "python": platform.python_version(),
         "torch": torch.__version__,

@@ -50,6 +50,20 @@ def test_train_prints_one_json_object_and_finds_the_run_again(folder, tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
 
 
+def test_steps_reach_the_schedule_of_the_preset(monkeypatch, tmp_path):
+    seen = []
+
+    def stop(settings, *_, **__):
+        seen.append(settings)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("occlab.training.train", stop)
+    monkeypatch.setattr("occlab.training.split_frames", lambda *_: ([], []))
+    with pytest.raises(SystemExit):
+        main(["train", "--preset", "recommended", "--profile", "tiny", "--steps", "30", "--runs", str(tmp_path)])
+    assert (seen[0].steps, seen[0].warmup_steps) == (30, 3)
+
+
 def test_a_free_output_ends_lower(folder, tmp_path):
     command = (
         "train",

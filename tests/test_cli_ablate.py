@@ -65,7 +65,7 @@ def test_a_sweep_as_a_process_twice(write, folder, tmp_path):
     result = json.loads(again.stdout)
     assert result["runs"] == read_table(tmp_path / "table.csv")
     assert len(list((tmp_path / "runs").iterdir())) == len(result["runs"]) == 8
-    about = json.loads((tmp_path / "table.json").read_text())
+    about = json.loads((tmp_path / "table.about.json").read_text())
     assert about["command"].startswith("occlab ablate ")
     assert about["design"] == DESIGN
 

@@ -301,7 +301,7 @@ def test_impossible_losses_are_refused(arguments):
 
 
 def test_lovasz_with_height_weights_is_refused_in_one_sentence():
-    with pytest.raises(OcclabError, match="expected height_weights=None with lovasz=1, got"):
+    with pytest.raises(OcclabError, match=r"expected height_weights=None with lovasz=1\.0, got"):
         OccupancyLoss(lovasz=1, height_weights=(1, 2))
 
 
@@ -310,3 +310,42 @@ def test_shapes_are_checked():
         BOTH(torch.zeros(1, 2, 3, 4), torch.zeros(1, 2, 3, 5))
     with pytest.raises(OcclabError, match="height"):
         OccupancyLoss(height_weights=(1, 2, 3))(torch.zeros(1, 2, 3, 4), torch.zeros(1, 2, 3, 4))
+
+
+@pytest.mark.parametrize("gamma", [0.1, 0.5, 1.5])
+def test_a_focal_root_has_a_gradient_where_the_network_is_sure(gamma):
+    loss = OccupancyLoss(bce=0, dice=0, focal=1, focal_gamma=gamma)
+    logits = torch.tensor([-200.0, -100.0, -90.0, -3.0, 0.5, 30.0, 200.0, -200.0]).view(1, 1, 2, 4).requires_grad_()
+    target = torch.tensor([0.0, 0, 0, 0, 0, 1, 1, 1]).view(1, 1, 2, 4)
+    value = loss(logits, target)
+    value.backward()
+    assert logits.grad.isfinite().all()
+    p = torch.sigmoid(logits.detach())
+    wrong, cost = p + target - 2 * p * target, F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    alpha = torch.where(target > 0, 0.25, 0.75)
+    assert float(value.detach()) == float((alpha * wrong**gamma * cost).mean().detach())  # as without the guard
+
+
+@pytest.mark.parametrize("gamma", [0.5, 2.0])
+def test_the_guard_leaves_gradients_elsewhere_as_they_are(gamma):
+    logits, target, _ = sample(soft=True)
+    loss = OccupancyLoss(bce=0, dice=0, focal=1, focal_gamma=gamma)
+    (guarded,) = torch.autograd.grad(loss(logits, target), logits)
+    p = torch.sigmoid(logits)
+    wrong, cost = p + target - 2 * p * target, F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    alpha = 0.75 + (2 * 0.25 - 1) * target
+    (plain,) = torch.autograd.grad((alpha * wrong**gamma * cost).mean(), logits)
+    assert torch.equal(guarded, plain)
+
+
+@pytest.mark.parametrize("name", ["bce", "dice", "focal_alpha", "dice_smooth"])
+def test_a_switch_is_no_number(name):
+    with pytest.raises(OcclabError, match="finite numbers"):
+        OccupancyLoss(**{name: True})
+
+
+@pytest.mark.parametrize("name", ["focal_alpha", "focal_gamma", "tversky_alpha", "tversky_beta"])
+def test_a_setting_of_a_loss_that_is_off_is_refused(name):
+    with pytest.raises(OcclabError, match=f"{name}=0.5 changes nothing"):
+        OccupancyLoss(**{name: 0.5})
+    assert OccupancyLoss(**{name: getattr(OccupancyLoss, name)}) == OccupancyLoss()

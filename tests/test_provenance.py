@@ -22,6 +22,7 @@ def test_provenance_names_machine_code_and_command():
     assert about["commit"] == "abc"
     assert (about["torch"], about["occlab"]) == (torch.__version__, occlab.__version__)
     assert about["device"]
+    assert "threads" not in provenance("x", threads=False)["device"]
 
 
 def test_the_commit_is_the_checkouts_wherever_one_stands(tmp_path, monkeypatch):

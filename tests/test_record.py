@@ -58,3 +58,10 @@ def test_an_unknown_run_is_refused(tmp_path):
     done = run("--profile", "tiny", "--only", "as-it-sat", "--out", tmp_path, home=tmp_path)
     assert done.returncode == 2
     assert "no run named as-it-sat" in done.stderr
+
+
+@pytest.mark.parametrize("option", ["seeds", "steps", "batch-size"])
+def test_none_of_something_is_refused(tmp_path, option):
+    done = run("--profile", "tiny", f"--{option}", 0, "--out", tmp_path / "recorded", home=tmp_path)
+    assert done.returncode == 2
+    assert f"{option.replace('-', '_')} must be at least 1, got 0" in done.stderr

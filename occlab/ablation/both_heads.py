@@ -4,13 +4,16 @@ Runs are ordinary runs: found again by hash, shared between notebooks.
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from ..diagnosis import HALF
+from ..errors import require
 from ..frames import Frame
 from ..settings import Profile
-from ..training import Run, fast_precision, preset, settled, train
+from ..training import Run, TrainConfig, fast_precision, preset, settled, train
 from .designs import Arm, apply
 
 HEADS = ("rectified", "logits")
@@ -38,14 +41,21 @@ def on_both_heads(
     Raises:
         OcclabError: an unknown setting (the sentence holds the nearest valid one), or a value that does not fit.
     """
-    runs: Runs = {}
-    common = {"seed": seed, "precision": fast_precision(), "snapshot_steps": moments(size.steps)}
+    configs: dict[str, dict[str, TrainConfig]] = {}  # all of them first: a mistake in the last costs no training
     for head in heads:
-        runs[head] = {}
+        base = preset("as-it-stood", size, head=head, seed=seed, precision=fast_precision())
+        configs[head] = {}
         for name, changes in arms.items():
-            config = apply(Arm(name, dict(changes)), preset("as-it-stood", size, head=head, **common))
-            runs[head][name] = train(config, frames, held_out, name=f"{head}-{slug(name)}", root=root)
-    return runs
+            config = apply(Arm(name, dict(changes)), base)
+            if "snapshot_steps" not in changes:
+                config = replace(config, snapshot_steps=moments(config.steps))
+            configs[head][name] = config
+    return {
+        head: {
+            name: train(config, frames, held_out, name=f"{head}-{slug(name)}", root=root) for name, config in of_head.items()
+        }
+        for head, of_head in configs.items()
+    }
 
 
 def moments(steps: int) -> tuple[int, ...]:
@@ -68,7 +78,6 @@ def score_rows(runs: Runs) -> list[dict[str, Any]]:
         for name, run in arms.items():
             summary = run.summary
             held_out = summary["held_out"]["batch_statistics"]
-            norms = sorted(s.grad_norm for s in settled(run.steps))
             rows.append(
                 {
                     "arm": name,
@@ -78,7 +87,7 @@ def score_rows(runs: Runs) -> list[dict[str, Any]]:
                     "IoU": held_out["iou"],
                     "best IoU": held_out["best_iou"],
                     "average precision": held_out["average_precision"],
-                    "gradient norm": norms[len(norms) // 2],
+                    "gradient norm": median(s.grad_norm for s in settled(run.steps)),
                     "steps clipped": summary["clipped_share"],
                     "lowest p": summary["probability"]["min"],
                 }
@@ -90,9 +99,13 @@ SHOWN = ("settled loss", "its p = 1/2", "IoU", "best IoU", "gradient norm")
 
 
 def score_table(runs: Runs, columns: Iterable[str] = SHOWN) -> Any:
-    """The rows as a pandas table, the heads side by side."""
-    import pandas as pd
+    """The rows as a pandas table, the heads side by side.
 
+    Raises:
+        OcclabError: pandas or Jinja2 is missing.
+    """
+    pd = require("pandas")
+    require("jinja2")  # of the table's style
     table = pd.DataFrame(score_rows(runs))
     wide = table.pivot(index="arm", columns="head", values=list(columns))
     order = [(column, head) for head in runs for column in columns]

@@ -41,7 +41,7 @@ def changed(config: TrainConfig, changes: Mapping[str, Any]) -> TrainConfig:
             raise OcclabError("seed is not a setting to change, because every change is compared over the same seeds")
     try:
         return _rebuild(config, wanted)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise OcclabError(f"the values of {', '.join(wanted)} do not fit ({error})") from error
 
 

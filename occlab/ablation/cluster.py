@@ -21,14 +21,24 @@ def run_on_ray(
     here, so that its row can say so. Every node needs the same version of occlab, which the rows' hashes make sure of.
 
     Raises:
-        OcclabError: Ray is missing, or there is no cluster at the address.
+        OcclabError: Ray is missing, there is no cluster at the address, this process has joined another one already, or no
+            node has processors enough for a run.
     """
     ray = require("ray", extra="sweep")
     started = not ray.is_initialized()
+    if not started and address is not None:
+        raise OcclabError(
+            f"this process has joined a Ray cluster already: expected no address, or ray.shutdown(), got {address!r}"
+        )
     if started:
         _start(ray, job, workers, threads, address)
     pending: dict[Any, tuple[Task, int]] = {}
     try:
+        largest = max((node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]), default=0)
+        if largest < threads:  # Ray would wait for such a node for ever
+            raise OcclabError(
+                f"expected a node with {threads} processors for the threads of a run, the largest has {largest:g}"
+            )
         gpus = 1 if ray.cluster_resources().get("GPU") else 0
         remote = ray.remote(_do).options(num_cpus=threads, num_gpus=gpus, max_retries=0)
         shared = ray.put(job)

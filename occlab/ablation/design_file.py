@@ -23,13 +23,17 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
 from ..errors import OcclabError
-from ..settings import PROFILES
+from ..models import OccupancyUNet
+from ..settings import PROFILES, Profile
 from ..settings import profile as profile_
 from ..training import PRESETS, TrainConfig
 from ..training import preset as preset_
+from ..training.augmentation import check_grid
+from ..training.optimizer import parameter_groups
 from . import designs
 from .changes import changed, nearest, setting_names
 from .designs import Arm, apply
@@ -58,13 +62,18 @@ class Design:
     profile: str | None = None
     """None: what suits the machine."""
 
+    def size(self) -> Profile:
+        """The profile of the runs; of the recommended recipe, with its frames and steps."""
+        size = profile_(self.profile)
+        return size.for_recipe() if self.preset == "recommended" else size
+
     def config(self, arm: Arm, seed: int) -> TrainConfig:
         """The configuration of one run.
 
         Raises:
             OcclabError: an unknown setting (the sentence holds the nearest valid one), or a value that does not fit.
         """
-        start = changed(preset_(self.preset, profile_(self.profile)), self.base or {})
+        start = changed(preset_(self.preset, self.size()), self.base or {})
         return replace(apply(arm, start), seed=seed)
 
 
@@ -80,6 +89,8 @@ def read_design(path: Path | str) -> Design:
         return _design(_read_yaml(path))
     except OcclabError as error:
         raise OcclabError(f"{path}: {error}") from error
+    except (TypeError, ValueError, OverflowError, AttributeError) as error:  # a date that is none, a number too large
+        raise OcclabError(f"{path}: expected a design as YAML ({str(error).partition(chr(10))[0]})") from error
 
 
 def _design(values: Any) -> Design:
@@ -136,12 +147,27 @@ def _check(design: Design) -> None:
     """Better now than after an hour of training."""
     seen: dict[str, str] = {}
     for arm in design.arms:
-        config = repr(design.config(arm, design.seeds[0]))
-        if config in seen:
-            raise OcclabError(f"arms {seen[config]!r} and {arm.name!r} are the same training")
-        seen[config] = arm.name
+        config = design.config(arm, design.seeds[0])
+        try:
+            _check_fits(config)
+        except OcclabError as error:
+            raise OcclabError(f"arm {arm.name!r}: {error}") from error
+        if repr(config) in seen:
+            raise OcclabError(f"arms {seen[repr(config)]!r} and {arm.name!r} are the same training")
+        seen[repr(config)] = arm.name
     if len(set(seen.values())) < len(design.arms):
         raise OcclabError(f"two arms have the same name, among {', '.join(seen.values())}")
+
+
+def _check_fits(config: TrainConfig) -> None:
+    """What a training would refuse at its first step."""
+    check_grid(config)
+    weights, nz = config.loss.height_weights, config.grid.shape[0]
+    if weights is not None and len(weights) != nz:
+        raise OcclabError(f"loss.height_weights needs one weight for each of {nz} heights, got {len(weights)}")
+    if config.custom_keys:
+        with torch.device("meta"):  # names only, no numbers
+            parameter_groups(OccupancyUNet(config.model), config)
 
 
 def _one_of(value: Any, valid: list[str], what: str) -> str:

@@ -146,6 +146,8 @@ def _levels(factors: Factors, *, may_overlap: bool = False) -> dict[str, list[Ar
         raise OcclabError("a design needs at least one factor")
     levels = {}
     for name, chosen in factors.items():
+        if not isinstance(name, str):
+            raise OcclabError(f"factor {name!r} must be a text; put it in quotes")
         if isinstance(chosen, Mapping) and chosen:
             levels[name] = [Arm(""), Arm(name, dict(chosen))]
         elif isinstance(chosen, list | tuple) and len(chosen) > 1:

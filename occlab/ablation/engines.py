@@ -17,7 +17,6 @@ from tqdm.auto import tqdm
 from ..errors import OcclabError
 from ..frames import Frame
 from ..settings import home
-from ..settings import profile as profile_
 from ..training import fast_precision, load_run, run_hash, split_frames
 from .design_file import Design
 from .job import Job
@@ -71,7 +70,9 @@ def run_design(
             raise OcclabError(f"{name} must be a whole number of at least 1, got {value!r}")
     if address is not None and engine != "ray":
         raise OcclabError(f"an address is a Ray cluster's, and the engine is {engine}")
-    frames, held_out = split_frames(data, profile_(design.profile))
+    if workers is not None and engine == "here":
+        raise OcclabError(f"the engine here makes one run after another, got workers={workers}; processes and ray take workers")
+    frames, held_out = split_frames(data, design.size())
     tasks = plan(design, frames, held_out, only_seeds)
     root = (root or home() / "runs").absolute()
     root.mkdir(parents=True, exist_ok=True)

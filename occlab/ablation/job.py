@@ -10,7 +10,7 @@ import torch
 
 from ..errors import OcclabError
 from ..frames import Frame
-from ..training import Step, train
+from ..training import Step, run_hash, train
 from .rows import Row, Task, done_row, failed_row, note_making
 
 ATTEMPTS = 3
@@ -29,9 +29,9 @@ class Job:
         """Train, in this process and with its number of threads, and return the row; of a run that failed, too."""
         threads = torch.get_num_threads()
         try:
+            if (mine := run_hash(task.config, self.frames, self.held_out)) != task.hash:
+                raise OcclabError(f"the worker would make run {mine}, expected {task.hash}: its occlab is another version")
             run = train(task.config, self.frames, self.held_out, name=task.name, root=self.root, progress=False, watch=watch)
-            if not run.folder.name.endswith(task.hash):
-                raise OcclabError(f"the worker made run {run.folder.name}, expected {task.hash}: its occlab is another version")
             note_making(run.folder, threads, attempt)
             return done_row(task, run)
         except OcclabError as error:

@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from ..provenance import provenance
 from ..settings import home
 from ..settings import profile as profile_
 from ..training import split_frames
@@ -44,7 +45,9 @@ def ablate(
     dry_run: bool,
 ) -> bool:
     """The command ``occlab ablate``; False where a run failed."""
-    design = read_design(path)
+    design, text = read_design(path), path.read_text(encoding="utf-8")
+    # Before the runs: of the code and the design that made them, whatever becomes of the files meanwhile.
+    made = provenance(shlex.join(["occlab", *sys.argv[1:]]), threads=False)
     design = replace(design, profile=profile_(profile or design.profile).name)
     if seeds is not None:
         design = replace(design, seeds=tuple(range(seeds)))
@@ -52,7 +55,7 @@ def ablate(
     if output is not None:
         check_path(output)
     if dry_run:
-        tasks = plan(design, *split_frames(data, profile_(design.profile)))
+        tasks = plan(design, *split_frames(data, design.size()))
         found = sum(find_folder(runs or home() / "runs", task.hash) is not None for task in tasks)
         if as_json:
             print(json.dumps(about | {"planned": len(tasks), "found": found}))
@@ -71,8 +74,7 @@ def ablate(
         progress=not as_json,
     )
     if output is not None:
-        command = shlex.join(["occlab", *sys.argv[1:]])
-        write_table(rows, output, design=path.read_text(encoding="utf-8"), command=command)
+        write_table(rows, output, design=text, made=made)
     print(json.dumps(about | results(design, rows)) if as_json else describe(design, rows))
     if output is not None and not as_json:
         print(f"\ntable: {output}")

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
@@ -38,14 +39,22 @@ SUMMARIZED = (
 )
 
 
-def write_table(rows: Sequence[Row], path: Path, *, design: str | None = None, command: str | None = None) -> None:
-    """Write a row a run as CSV or Parquet, by the name's ending, and ``<name>.json`` beside it with where it comes from.
+def write_table(
+    rows: Sequence[Row],
+    path: Path,
+    *,
+    design: str | None = None,
+    command: str | None = None,
+    made: dict[str, Any] | None = None,
+) -> None:
+    """Write a row a run as CSV or Parquet, by the name's ending, and ``<name>.about.json`` beside it with where it comes from.
 
     Numbers keep all their digits, for pandas too: before 3.1 with ``pd.read_csv(path, float_precision="round_trip")``.
 
     Args:
         design: text of the design's file.
         command: what somebody else types to get the same; by default this process's own command line.
+        made: the provenance, where it was taken before the runs, of the code that made them.
 
     Raises:
         OcclabError: another ending, Parquet without pyarrow, or a file that cannot be written.
@@ -53,9 +62,14 @@ def write_table(rows: Sequence[Row], path: Path, *, design: str | None = None, c
     path = Path(path)
     write = _by_ending(path, _write_csv, _write_parquet)
     write_atomically(path, lambda partial: write(rows, partial))
-    about = provenance(command or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])) | {"runs": len(rows), "design": design}
-    text = json.dumps(about, indent=1) + "\n"
-    write_atomically(path.with_suffix(".json"), lambda partial: partial.write_text(text, encoding="utf-8"))
+    made = made or provenance(command or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]), threads=False)
+    text = json.dumps(made | {"runs": len(rows), "design": design}, indent=1) + "\n"
+    write_atomically(about_path(path), lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def about_path(path: Path) -> Path:
+    """The file beside a table that says where it comes from; its name differs from that of the results as JSON."""
+    return path.with_suffix(".about.json")
 
 
 def read_table(path: Path) -> list[Row]:
@@ -88,15 +102,18 @@ def _write_csv(rows: Sequence[Row], path: Path) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(COLUMNS), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)  # a float is written as repr does, and reads back exactly
+        for row in rows:  # a float is written as repr does, and reads back exactly
+            # A lone carriage return, as in the error of a progress bar, would end the line.
+            cells = {name: re.sub("\r\n?", "\n", cell) if isinstance(cell, str) else cell for name, cell in row.items()}
+            writer.writerow(cells)
 
 
 def _read_csv(path: Path) -> list[Row]:
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = path.read_bytes().decode("utf-8")  # line ends as they are: a cell may hold some
+        header, *lines = list(csv.reader(StringIO(text, newline=""))) or [[]]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise OcclabError(f"{path}: expected a table of runs as CSV ({error})") from error
-    header, *lines = list(csv.reader(StringIO(text, newline=""))) or [[]]
     if header != list(COLUMNS):
         raise OcclabError(f"{path}: expected the columns {', '.join(COLUMNS)}, got {', '.join(header) or 'none'}")
     if not text.endswith("\n"):
@@ -104,7 +121,10 @@ def _read_csv(path: Path) -> list[Row]:
     rows = []
     for number, cells in enumerate(lines, start=2):
         try:
-            rows.append({name: _parse(name, cell) for name, cell in zip(COLUMNS, cells, strict=True)})
+            row = {name: _parse(name, cell) for name, cell in zip(COLUMNS, cells, strict=True)}
+            if lacking := [name for name in ("arm", "seed", "status") if row[name] is None]:
+                raise ValueError(f"every run has its {lacking[0]}")
+            rows.append(row)
         except ValueError as error:
             raise OcclabError(f"{path}, line {number}: expected a run in {len(COLUMNS)} columns ({error})") from error
     return rows

@@ -87,11 +87,23 @@ class Task:
     def name(self) -> str:
         """The run's name: a folder's, so without slashes and the like, and not too long."""
         kept = "".join(c if c.isalnum() or c in "=.+-_" else "-" for c in self.arm.name).strip("-.")
-        return f"{kept[:80]}-seed{self.config.seed}"
+        kept = kept.encode()[:80].decode(errors="ignore")  # file systems count bytes
+        return f"{kept}-seed{self.config.seed}"
 
 
 def done_row(task: Task, run: Run) -> Row:
-    """The row of a finished run."""
+    """The row of a finished run.
+
+    Raises:
+        OcclabError: a summary that lacks something.
+    """
+    try:
+        return _done_row(task, run)
+    except (KeyError, TypeError) as error:
+        raise OcclabError(f"{run.folder / 'summary.json'}: expected the whole summary of a run ({error})") from error
+
+
+def _done_row(task: Task, run: Run) -> Row:
     s, made = run.summary, _made(run.folder)
     half = s["ladder"][HALF]
     row = _start(task, "done", made["attempts"]) | {

@@ -55,7 +55,8 @@ def zero_last(model: OccupancyUNet) -> None:
     Goyal et al. 2017 (arXiv 1706.02677) start the last BatchNorm scale of each residual block at 0 for the same reason: what a
     random last layer would add is noise. The first gradient reaches only the last convolution; the second reaches all. That is
     for a head of bare logits: in a rectified one, what leaves the BatchNorm is rounding error around its shift of 0, and a
-    channel where that is not above 0 gets no gradient, now or later.
+    channel where that is not above 0 passes no gradient: about half to two thirds of them are silent so at the start. Some
+    recover, as the layers before them move.
     """
     nn.init.zeros_(last_convolution(model).weight)
 
@@ -69,8 +70,9 @@ def set_output_prior(model: OccupancyUNet, p: float, where: Literal["convolution
         p: in (0, 1).
         where: ``convolution``: the bias of the last convolution. In a rectified head the BatchNorm behind it subtracts it
             again, so that in training it does nothing. ``norm``: the shift of that BatchNorm, which only a rectified head has.
-            A p below 1/2 puts it below 0, and the ReLU behind cuts it off: at 0.1 some 98 of 100 outputs are exactly 0 and
-            pass no gradient back, at 0.001 all of them and the network never moves.
+            A p below 1/2 puts it below 0, and the ReLU behind cuts off what does not reach back above it: at 0.1 some 98 of
+            100 outputs were exactly 0, and those pass no gradient back. How many are left at a lower p depends on the grid:
+            at 0.001 it may be none, and then the network never moves; on cells of 1.2 m it was none only from 1e-6 on.
 
     Raises:
         OcclabError: p outside (0, 1), or ``norm`` with a head of bare logits.

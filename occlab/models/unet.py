@@ -60,10 +60,14 @@ class UNetConfig:
             if getattr(self, name) not in allowed:
                 raise OcclabError(f"UNetConfig.{name} must be {' or '.join(map(repr, allowed))}, got {getattr(self, name)!r}")
         sizes = (self.in_channels, self.out_channels, self.stem, self.head_channels, *self.channels)
-        if not self.channels or not all(isinstance(n, int) and n >= 1 for n in sizes):
+        if not self.channels or not all(isinstance(n, int) and not isinstance(n, bool) and n >= 1 for n in sizes):
             raise OcclabError(f"UNetConfig needs at least one stage, and whole channel counts of at least 1, got {self}")
-        if not all(isinstance(x, int | float) and 0 < x < math.inf for x in (self.width, self.bn_eps, self.bn_momentum)):
-            raise OcclabError(f"UNetConfig needs finite width, bn_eps and bn_momentum above 0, got {self}")
+        for name in ("width", "bn_eps", "bn_momentum"):
+            x, most = getattr(self, name), 1 if name == "bn_momentum" else math.inf
+            if not isinstance(x, int | float) or isinstance(x, bool) or not (0 < x <= most and math.isfinite(x)):
+                expected = "a number above 0 and at most 1" if most == 1 else "a finite number above 0"
+                raise OcclabError(f"UNetConfig.{name} must be {expected}, got {x!r}")
+            object.__setattr__(self, name, float(x))  # 1 and 1.0 are one network, and one run
         if self.skip == "half" and len(self.channels) == 1:
             raise OcclabError(f"UNetConfig.skip 'half' needs a skip, so at least two stages, got channels {self.channels}")
 

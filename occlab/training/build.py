@@ -14,7 +14,8 @@ def build_model(config: TrainConfig, batches: Batches) -> OccupancyUNet:
         batches: the training frames, for a measured output prior.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(stream(config.seed, "init").initial_seed())
+        # Not torch.manual_seed, which seeds every GPU's generator too, and those are not put back.
+        torch.default_generator.manual_seed(stream(config.seed, "init").initial_seed())
         model = OccupancyUNet(config.model)
         initialise(model, config.init)
     if config.zero_last:

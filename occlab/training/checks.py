@@ -66,21 +66,32 @@ def checked(config: "TrainConfig") -> dict[str, Any]:
     if not all(type(step) is int and step >= 0 for step in config.snapshot_steps):
         raise OcclabError(f"snapshot_steps must be whole numbers of at least 0, got {config.snapshot_steps!r}")
     plain["snapshot_steps"] = tuple(sorted(config.snapshot_steps))
-    _check_custom_keys(config.custom_keys)
+    plain["custom_keys"] = _custom_keys(config.custom_keys)
     _check_together(config)
     return plain
 
 
-def _check_custom_keys(custom_keys: Any) -> None:
+def _custom_keys(custom_keys: Any) -> dict[str, dict[str, float]]:
     if not isinstance(custom_keys, dict):
         raise OcclabError(f"custom_keys must map names to lr_mult and decay_mult, got {custom_keys!r}")
     for key, chosen in custom_keys.items():
+        if not isinstance(key, str):
+            raise OcclabError(f"custom_keys must map parts of parameters' names, got the key {key!r}")
         known = isinstance(chosen, dict) and not set(chosen) - {"lr_mult", "decay_mult"}
-        if not (known and all(isinstance(x, int | float) and 0 <= x < math.inf for x in chosen.values())):
+        if not (known and all(type(x) in (int, float) and 0 <= x < math.inf for x in chosen.values())):
             raise OcclabError(f"custom_keys[{key!r}] may hold lr_mult and decay_mult, numbers of at least 0, got {chosen!r}")
+    return {key: {name: float(x) for name, x in chosen.items()} for key, chosen in custom_keys.items()}
 
 
 def _check_together(config: "TrainConfig") -> None:
+    for name, optimizer in (("momentum", "sgd"), ("adam_epsilon", "adamw")):
+        if config.optimizer != optimizer and getattr(config, name) != getattr(type(config), name):
+            raise OcclabError(f"{name}={getattr(config, name)} changes nothing: it is a setting of the optimizer {optimizer!r}")
+    if config.warmup_steps >= config.steps:
+        raise OcclabError(
+            f"warmup_steps must be fewer than the steps of the run, got warmup_steps={config.warmup_steps} "
+            f"and steps={config.steps}"
+        )
     if config.schedule == "one-cycle" and config.warmup_steps:
         raise OcclabError(f"schedule 'one-cycle' has a warm-up of its own; warmup_steps must be 0, got {config.warmup_steps}")
     if config.prior_in == "norm" and config.output_prior is None:

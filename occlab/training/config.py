@@ -46,8 +46,8 @@ class TrainConfig:
     schedule: Literal["constant", "cosine", "one-cycle"] = "constant"
     """After the warm-up. ``cosine``: down to 1/1000 of the learning rate at the last step, mmdetection3d's
     ``CosineAnnealing`` with ``min_lr_ratio=1e-3``. ``one-cycle``: PyTorch's ``OneCycleLR`` (Smith 2018, arXiv 1708.07120)
-    with its defaults and the learning rate as its peak: from 1/25 of it up over 30 % of the steps, then down to
-    1/250,000."""
+    with its defaults, but without its cycling of momentum, and the learning rate as its peak: from 1/25 of it up over 30 % of
+    the steps, then down to 1/250,000."""
     layer_decay: float = 1.0
     """Layer-wise decay of the learning rate, as in BEiT (arXiv 2106.08254): the stage that lies n before the head learns
     at ``layer_decay ** n`` of the rate. Multiplies with ``lr_mult`` of ``custom_keys``."""

@@ -117,14 +117,15 @@ def training_steps(
 
 
 def make_fabric(config: TrainConfig) -> "Fabric":
-    """Lightning Fabric on one device: the GPU where there is one."""
+    """Lightning Fabric on one device: CUDA where there is one, else the processor; sums here need float64, which MPS lacks."""
     from lightning_fabric import Fabric  # three seconds: not for those who only read runs
 
     log = logging.getLogger("lightning_fabric")
     level = log.level
     log.setLevel(logging.WARNING)  # it announces the precision at every construction
     try:
-        return Fabric(accelerator="auto", devices=1, precision=config.precision)
+        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+        return Fabric(accelerator=accelerator, devices=1, precision=config.precision)
     finally:
         log.setLevel(level)
 

@@ -26,7 +26,7 @@ def learning_rate_range_test(
     """
     if not (0 < low < high < math.inf and type(steps) is int and steps >= 2):
         raise OcclabError(f"a range test needs 0 < low < high and at least 2 steps, got {low}, {high} and {steps} steps")
-    config = replace(config, steps=steps)
+    config = replace(config, steps=steps, schedule="constant", warmup_steps=0)  # the rate is given below
     fabric = make_fabric(config)
     batches = Batches(frames, config, fabric.device)
     model = build_model(config, batches).to(fabric.device)

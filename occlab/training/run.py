@@ -10,6 +10,7 @@ A run is found again by the hash of its configuration and frames: asking twice t
 last checkpoint and reaches the same result; no line of the log is ever taken back.
 """
 
+import ast
 import fcntl
 import hashlib
 import json
@@ -88,9 +89,11 @@ class Run:
 
 
 def run_hash(config: TrainConfig, frames: Sequence[Frame], held_out: Sequence[Frame] = ()) -> str:
-    """Identity of a run, 12 hex digits: its configuration, its frames, and the text of the code that its result depends on.
+    """Identity of a run, 12 hex digits: its configuration, its frames, and the code that its result depends on.
 
-    A run made by other code is another run: a notebook's claims are never checked on a loss that has changed since.
+    A run made by other code is another run: a notebook's claims are never checked on a loss that has changed since. What the
+    code means counts, not its comments, docstrings and layout. Another version of Python may write the same code as another
+    syntax tree, and then trains again.
     """
     prints = [[frame.fingerprint for frame in group] for group in (frames, held_out)]
     identity = json.dumps([to_dict(config), prints, _code()], sort_keys=True)
@@ -102,8 +105,19 @@ def _code() -> str:
     package, digest = Path(__file__).parents[1], hashlib.sha256()
     for name in CODE:
         for path in sorted(package.glob(name)):
-            digest.update(path.read_bytes())
+            digest.update(_meaning(path.read_text(encoding="utf-8")).encode())
     return digest.hexdigest()
+
+
+def _meaning(code: str) -> str:
+    """The syntax tree of a file, without what only people read."""
+    return ast.dump(_WithoutProse().visit(ast.parse(code)))
+
+
+class _WithoutProse(ast.NodeTransformer):
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        prose = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        return None if prose else self.generic_visit(node)
 
 
 def train(

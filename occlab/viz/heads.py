@@ -40,7 +40,10 @@ def heads_figure(
     >>> heads_figure({"rectified": {"as it stood": [(1, 1.35), (2, 1.19)]}, "logits": {"as it stood": [(1, 1.2), (2, 1.1)]}},
     ...     {"rectified": {"p = 1/2": 1.193}})  # doctest: +SKIP
     """
-    floors = {head: {name: float(v) for name, v in of_head.items()} for head, of_head in (floors or {}).items()}
+    try:
+        floors = {head: {name: float(v) for name, v in of_head.items()} for head, of_head in (floors or {}).items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise OcclabError(f"heads_figure expects floors as head -> name -> number, got {floors!r}") from error
     if not curves or not all(isinstance(arms, dict) for arms in curves.values()):
         raise OcclabError("heads_figure expects head -> arm -> curve, with at least one head")
     if not floors.keys() <= curves.keys() or not np.isfinite([v for f in floors.values() for v in f.values()]).all():

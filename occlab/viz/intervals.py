@@ -113,7 +113,10 @@ def tradeoff_figure(
         OcclabError: no point, a number that is not finite, or an x of 0 or less on a logarithmic axis.
     """
     go = require("plotly.graph_objects")
-    xy = np.array([[float(v) for v in point] for point in points.values()])
+    try:
+        xy = np.array([[float(v) for v in point] for point in points.values()])
+    except (TypeError, ValueError):
+        xy = np.empty(0)  # refused below
     if xy.ndim != 2 or xy.shape[1] != 2 or not np.isfinite(xy).all() or (log_x and (xy[:, 0] <= 0).any()):
         positive = ", x above 0" if log_x else ""
         raise OcclabError(f"tradeoff_figure expects at least one name -> (x, y), finite{positive}, got {points}")

@@ -1,5 +1,7 @@
 """The same changes on both heads, as the notebooks make them."""
 
+import statistics
+import sys
 from dataclasses import replace
 
 import pytest
@@ -9,6 +11,7 @@ from occlab.ablation import loss_curves, on_both_heads, score_rows, score_table
 from occlab.ablation.both_heads import moments, slug
 from occlab.frames import read_frames
 from occlab.settings import PROFILES
+from occlab.training import settled
 
 SIZE = replace(PROFILES["tiny"], steps=12)
 ARMS = {"as it stood": {}, "rate 1e-3": {"learning_rate": 1e-3}}
@@ -56,6 +59,8 @@ def test_curves_and_rows_are_the_runs(runs):
     assert rows[0]["settled loss"] == first["settled_loss"]
     assert rows[0]["its p = 1/2"] == first["ladder"]["p = 1/2 everywhere"]
     assert rows[0]["lowest p"] >= 0.5
+    late = [s.grad_norm for s in settled(runs["rectified"]["as it stood"].steps)]
+    assert rows[0]["gradient norm"] == statistics.median(late)
 
 
 def test_the_table_has_the_heads_side_by_side(runs):
@@ -67,9 +72,21 @@ def test_the_table_has_the_heads_side_by_side(runs):
     assert value == runs["logits"]["rate 1e-3"].summary["settled_loss"]
 
 
+def test_snapshots_are_at_the_arms_own_steps(frames, tmp_path):
+    runs = on_both_heads({"short": {"steps": 3}}, SIZE, frames[:2], frames[2:], heads=["logits"], root=tmp_path)
+    assert tuple(runs["logits"]["short"].snapshots()) == moments(3)
+
+
+@pytest.mark.parametrize("module", ["pandas", "jinja2"])
+def test_a_missing_package_is_one_sentence(runs, monkeypatch, module):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(OcclabError, match=f"{module} could not be imported .*pip install"):
+        score_table(runs)
+
+
 def test_a_mistyped_setting_is_named_before_anything_is_trained(frames, tmp_path):
     with pytest.raises(OcclabError, match=r"'learning_rat'.*'learning_rate'"):
-        on_both_heads({"typo": {"learning_rat": 1}}, SIZE, frames[:2], frames[2:], root=tmp_path)
+        on_both_heads({"right": {}, "typo": {"learning_rat": 1}}, SIZE, frames[:2], frames[2:], root=tmp_path)
     assert not list(tmp_path.iterdir())
 
 

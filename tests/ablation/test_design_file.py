@@ -116,6 +116,23 @@ def test_a_text_that_looks_like_a_number_stays_one_in_quotes(read):
         ("[0.1, 1, null]", "[0.1, 0.1]", "arms 'base' and 'clip_norm=0.1' are the same training"),
         ("[0.1, 1, null]", "!!python/object:os.system [x]", "could not determine a constructor"),
         ("{steps: 20}", "20", "base must be a mapping"),
+        (
+            "{steps: 20}",
+            "{custom_keys: {refin3: {lr_mult: 2}}}",
+            "arm 'base': custom_keys refin3 match no parameter; names begin",
+        ),
+        ("{steps: 20}", "{custom_keys: {3: {lr_mult: 2}}}", "custom_keys must map parts of parameters' names, got the key 3"),
+        ("{steps: 20}", "{loss.height_weights: [1, 2]}", "one weight for each of 32 heights, got 2"),
+        (
+            "{steps: 20}",
+            "{flip: true, grid.point_cloud_range: [0, -10.8, -5, 21.6, 10.8, 3]}",
+            "arm 'base': flip needs a grid centred on 0",
+        ),
+        ("{steps: 20}", "{1: 20}", "unknown setting '1'"),
+        ("{steps: 20}", "{steps: 20, 2020-99-99: 1}", "expected a design as YAML (month must be in 1..12)"),
+        ("{steps: 20}", f"{{loss.dice: 1{'0' * 400}}}", "do not fit"),
+        ("higher rate: {", "3: {", "factor 3 must be a text; put it in quotes"),
+        ("seeds: 3", f"seeds: 1{'0' * 400}", "expected a design as YAML"),
         (GOOD, "- a", "expected keys such as preset, seeds and factors, got list"),
         (GOOD, "", "expected keys such as preset, seeds and factors, got NoneType"),
         (GOOD, "seeds: 1\narms: {}", "at least one arm"),
@@ -137,3 +154,10 @@ def test_a_mistake_is_one_sentence(read, old, new, says):
 def test_a_missing_file_is_one_sentence(tmp_path):
     with pytest.raises(OcclabError, match=r"nowhere\.yaml: expected a design"):
         read_design(tmp_path / "nowhere.yaml")
+
+
+def test_the_recommended_recipe_has_its_own_size(read):
+    design = read(GOOD.replace("as-it-stood", "recommended").replace("base: {steps: 20}\n", ""))
+    assert design.size() == PROFILES["tiny"].for_recipe()
+    assert design.config(design.arms[0], 0) == preset("recommended", PROFILES["tiny"].for_recipe(), clip_norm=0.1)
+    assert read(GOOD).size() == PROFILES["tiny"]

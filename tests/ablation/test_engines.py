@@ -1,6 +1,8 @@
 """Sweeps: the rows, that every engine gives the same, and that neither a kill nor a failure costs the others."""
 
 import json
+import shutil
+import subprocess
 import sys
 import time
 from collections import deque
@@ -15,7 +17,7 @@ from fragile import Dead, Fragile
 from occlab import OcclabError
 from occlab.ablation import COLUMNS, Arm, Design, engines, one_change, run_design
 from occlab.ablation.job import Job
-from occlab.ablation.processes import _devices, run_in_processes
+from occlab.ablation.processes import _devices, _Worker, run_in_processes
 from occlab.ablation.rows import Task, parameters
 from occlab.settings import PROFILES
 from occlab.training import Batches, load_run, preset, run_hash, run_ladder, split_frames
@@ -136,6 +138,7 @@ def test_precision_is_the_fast_one_unless_the_design_says_otherwise(design, stor
         ({"workers": 0}, "workers must be a whole number of at least 1"),
         ({"threads": 1.5}, "threads must be a whole number"),
         ({"address": "auto"}, "the engine is here"),
+        ({"workers": 2}, "one run after another, got workers=2"),
         ({"only_seeds": [5]}, "no seed 5"),
     ],
 )
@@ -149,6 +152,16 @@ def test_a_folders_name_is_one(design):
     assert "/" not in task.name
     assert len(task.name) < 100
     assert task.name.startswith("head=logits")
+    assert len(replace(task, arm=Arm("\N{CJK UNIFIED IDEOGRAPH-6C34}" * 100)).name.encode()) < 100
+
+
+@pytest.mark.parametrize("summary", ["{}", "[]", '{"ladder": 3}'])
+def test_a_run_with_half_a_summary_is_one_sentence(design, store, here, tmp_path, summary):
+    root = tmp_path / "runs"
+    shutil.copytree(here[1], root)
+    (root / here[0][0]["run"] / "summary.json").write_text(summary)
+    with pytest.raises(OcclabError, match=r"summary\.json: expected the whole summary of a run"):
+        run_design(design, data=store, root=root, progress=False)
 
 
 def test_a_run_made_by_other_code_is_no_result(design, store, tmp_path):
@@ -156,6 +169,7 @@ def test_a_run_made_by_other_code_is_no_result(design, store, tmp_path):
     row = Job(*split_frames(store, PROFILES["tiny"]), tmp_path).do(task)
     assert row["status"] == "failed"
     assert "another version" in row["error"]
+    assert not list(tmp_path.iterdir())  # nothing was trained
 
 
 # --- processes ------------------------------------------------------------------------------------------------------
@@ -189,6 +203,39 @@ def test_a_run_that_always_dies_is_given_up(design, store, tmp_path):
     assert row["error"] == "the worker died 3 times, the last time with exit code 7"
 
 
+@pytest.mark.slow
+def test_a_worker_that_is_killed_while_it_starts_is_replaced(design, store, tmp_path, monkeypatch):
+    start, started = _Worker.__init__, []
+
+    def killed_once(self, *arguments):
+        start(self, *arguments)
+        if not started:
+            self.process.kill()
+        started.append(self)
+
+    monkeypatch.setattr(_Worker, "__init__", killed_once)
+    frames, held_out = split_frames(store, PROFILES["tiny"])
+    tasks = [replace(task, config=replace(task.config, steps=1)) for task in engines.plan(design, frames, held_out)[:1]]
+    tasks = [replace(task, hash=run_hash(task.config, frames, held_out)) for task in tasks]
+    ((_, row),) = run_in_processes(Job(frames, held_out, tmp_path), deque(tasks), 1, 1)
+    assert (row["status"], row["attempts"], len(started)) == ("done", 2, 2)
+
+
+@pytest.mark.slow
+def test_a_script_without_its_guard_is_one_sentence(store, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from pathlib import Path\nfrom occlab.ablation import Arm, Design, run_design\n"
+        "design = Design((Arm('base'),), (0,), base={'steps': 1}, profile='tiny')\n"
+        f"run_design(design, data=Path({str(store)!r}), root=Path({str(tmp_path)!r}), engine='processes', progress=False)\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert done.stderr.count("Traceback") == 1
+    says = 'a worker could not start: a script that runs a design in processes needs its if __name__ == "__main__":'
+    assert says in done.stderr.splitlines()[-1]
+
+
 def test_each_cuda_device_gets_its_own_process(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
@@ -220,6 +267,31 @@ def test_no_cluster_at_an_address_is_one_sentence(design, store, tmp_path, addre
     with pytest.raises(OcclabError, match=f"expected a Ray cluster at '{address}'") as caught:
         run_design(design, data=store, engine="ray", address=address, root=tmp_path, progress=False)
     assert "\n" not in str(caught.value)
+
+
+class FakeRay:
+    """A cluster of one node of two processors, which this process has joined."""
+
+    @staticmethod
+    def is_initialized():
+        return True
+
+    @staticmethod
+    def nodes():
+        return [{"Alive": True, "Resources": {"CPU": 2.0}}, {"Alive": False, "Resources": {"CPU": 64.0}}]
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"threads": 3}, "expected a node with 3 processors for the threads of a run, the largest has 2"),
+        ({"address": "auto"}, "has joined a Ray cluster already: expected no address"),
+    ],
+)
+def test_what_a_cluster_cannot_do_is_one_sentence(design, store, tmp_path, monkeypatch, settings, says):
+    monkeypatch.setitem(sys.modules, "ray", FakeRay)
+    with pytest.raises(OcclabError, match=says):
+        run_design(design, data=store, engine="ray", root=tmp_path, progress=False, **settings)
 
 
 def test_a_missing_ray_is_one_sentence(design, store, tmp_path, monkeypatch):

@@ -86,7 +86,7 @@ def test_pandas_reads_the_same_numbers(tmp_path, ending):
 
 def test_beside_the_table_stands_where_it_comes_from(tmp_path):
     write_table([row("base", 0)], tmp_path / "table.csv", design="seeds: 1\n", command="occlab ablate design.yaml")
-    about = json.loads((tmp_path / "table.json").read_text())
+    about = json.loads((tmp_path / "table.about.json").read_text())
     assert (about["command"], about["design"], about["runs"]) == ("occlab ablate design.yaml", "seeds: 1\n", 1)
     assert {"commit", "device", "torch", "occlab", "date"} <= about.keys()
 
@@ -112,6 +112,14 @@ def write_bytes(path):
     path.write_bytes(b"\xff\xfe\x00\x01" * 40)
 
 
+def lose_the_arm(path):
+    path.write_text(path.read_text().replace("base", ""))
+
+
+def write_a_book(path):
+    path.write_text(path.read_text().replace("base", "base" * 50_000))
+
+
 def empty(path):
     path.write_bytes(b"")
 
@@ -124,6 +132,8 @@ def empty(path):
         ("csv", write_a_word, "line 2.*settled_loss must be a number, got 'a quarter'"),
         ("csv", write_another_table, "expected the columns arm, group.*got a, b"),
         ("csv", write_bytes, "expected a table of runs as CSV"),
+        ("csv", lose_the_arm, "line 2: .*every run has its arm"),
+        ("csv", write_a_book, "expected a table of runs as CSV"),
         ("csv", empty, "got none"),
         ("parquet", cut, "expected a table of runs as Parquet"),
         ("parquet", write_bytes, "expected a table of runs as Parquet"),
@@ -138,6 +148,14 @@ def test_a_damaged_table_is_one_sentence(tmp_path, ending, damage, says):
         read_table(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_line_ends_in_a_cell_do_not_end_the_line(tmp_path):
+    rows = [row("base", 0, status="failed", error="one\ntwo")]
+    write_table(rows, tmp_path / "table.csv")
+    assert read_table(tmp_path / "table.csv") == rows
+    write_table([rows[0] | {"error": "one\rtwo\r\nthree"}], tmp_path / "table.csv")
+    assert read_table(tmp_path / "table.csv")[0]["error"] == "one\ntwo\nthree"
 
 
 def test_other_files_are_refused(tmp_path):

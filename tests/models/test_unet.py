@@ -93,3 +93,10 @@ def test_impossible_networks_are_refused(arguments):
 def test_wrong_input_names_the_expected_shape():
     with pytest.raises(OcclabError, match=r"expects \(B, 256, Y, X\), got \(1, 255, 8, 8\)"):
         OccupancyUNet(UNetConfig(**TINY))(torch.zeros(1, 255, 8, 8))
+
+
+@pytest.mark.parametrize("change", [{"bn_momentum": 1.5}, {"bn_momentum": True}, {"bn_eps": True}, {"width": float("nan")}])
+def test_what_is_no_such_number_is_one_sentence(change):
+    (name,) = change
+    with pytest.raises(OcclabError, match=rf"UNetConfig\.{name} must be a (finite )?number above 0"):
+        UNetConfig(**change)

@@ -37,6 +37,11 @@ def test_the_callers_random_numbers_are_left_alone(frames, config):
     assert torch.equal(torch.rand(4), expected)
 
 
+def test_the_generators_of_gpus_are_left_alone(frames, config, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda _: pytest.fail("seeded"))
+    build_model(config, Batches(frames, config))
+
+
 def test_train_starts_from_it(frames, config, tmp_path):
     config = replace(config, steps=1, learning_rate=1e-30, weight_decay=0.0, init="kaiming", output_prior=0.2)
     run = train(config, frames, root=tmp_path, progress=False)

@@ -85,7 +85,7 @@ def test_every_field_is_in_the_hash():
             {"quarter_turns": True},
             {"rotation": 5.0},
             {"optimizer": "sgd"},
-            {"momentum": 0.5},
+            {"optimizer": "sgd", "momentum": 0.5},
             {"adam_epsilon": 1e-6},
             {"schedule": "cosine"},
             {"layer_decay": 0.9},
@@ -146,6 +146,8 @@ def test_a_missing_file_is_one_sentence(tmp_path):
         {"weight_decay": -1},
         {"precision": "fp8"},
         {"custom_keys": {"head": {"lr": 1}}},
+        {"custom_keys": {"head": {"lr_mult": True}}},
+        {"custom_keys": {3: {"lr_mult": 1}}},
         {"optimizer": "adam"},
         {"momentum": 1.0},
         {"momentum": -0.1},
@@ -177,6 +179,9 @@ def test_impossible_settings_are_refused(change):
     [
         ({"schedule": "one-cycle", "warmup_steps": 5}, "has a warm-up of its own; warmup_steps must be 0, got 5"),
         ({"prior_in": "norm"}, "but output_prior is None"),
+        ({"warmup_steps": 600}, "fewer than the steps of the run, got warmup_steps=600 and steps=600"),
+        ({"momentum": 0.5}, "momentum=0.5 changes nothing: it is a setting of the optimizer 'sgd'"),
+        ({"optimizer": "sgd", "adam_epsilon": 1e-3}, "adam_epsilon=0.001 changes nothing: .* of the optimizer 'adamw'"),
         ({"prior_in": "norm", "output_prior": 0.1, "model": UNetConfig(head="logits")}, "the head 'logits' has none"),
     ],
 )
@@ -199,9 +204,31 @@ def test_the_new_settings_are_written_and_read_back():
     assert type(config.rotation) is float
 
 
-def test_one_setting_written_two_ways_is_one_run():
-    a, b = (preset("as-it-stood", FULL, clip_norm=clip) for clip in (1, 1.0))
+@pytest.mark.parametrize(
+    "written",
+    [
+        lambda one: {"clip_norm": one},
+        lambda one: {"custom_keys": {"head": {"lr_mult": one}}},
+        lambda one: {"loss": OccupancyLoss(dice=one, focal=one, focal_gamma=one)},
+        lambda one: {"loss": OccupancyLoss(tversky=one, tversky_beta=one, height_weights=(one,) * 32)},
+        lambda one: {"model": UNetConfig(width=one, bn_eps=one, bn_momentum=one)},
+    ],
+)
+def test_one_setting_written_two_ways_is_one_run(written):
+    a, b = (preset("as-it-stood", FULL, **written(one)) for one in (1, 1.0))
     assert run_hash(a, []) == run_hash(b, [])
+
+
+def test_prose_is_no_other_code_and_a_number_is():
+    code = '"""About."""\nx = 1.0\n"""What x is."""\n\nclass A:\n    """A."""\n\n'
+    code += '    def f(self):\n        """F."""\n        return "kept"\n'
+    before = run._meaning(code)
+    for a, b in (("About", "Of"), ("What x is", "x"), ("A.", "Another."), ("F.", "G."), ("x = 1.0\n", "x = 1.0  # one\n\n")):
+        assert a in code
+        assert run._meaning(code.replace(a, b)) == before
+    for a, b in (("1.0", "1.5"), ("kept", "lost"), ("self", "that")):
+        assert run._meaning(code.replace(a, b)) != before
+    assert run._meaning('def f():\n    """Only prose."""\n') != run._meaning("")
 
 
 def test_other_code_is_another_run(monkeypatch):
@@ -229,6 +256,7 @@ def test_the_code_a_result_depends_on_is_all_named():
         "settings.py",
         "training/__init__.py",
         "training/checkpoint.py",
+        "training/evaluate.py",
         "training/range_test.py",
     }
     imports = [re.findall(r"from \.+diagnosis(\S*) import|import .*diagnosis", path.read_text()) for path in named]

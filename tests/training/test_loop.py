@@ -194,3 +194,8 @@ def test_statistics_come_back_after_an_error_too(frames, config):
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert {m.momentum for m in model.modules() if isinstance(m, nn.BatchNorm2d)} == {config.model.bn_momentum}
     assert model.training
+
+
+def test_the_device_is_cuda_or_the_processor_and_never_mps(config, monkeypatch):
+    monkeypatch.setattr("lightning_fabric.accelerators.mps.MPSAccelerator.is_available", lambda: True)
+    assert make_fabric(config).device.type == ("cuda" if torch.cuda.is_available() else "cpu")

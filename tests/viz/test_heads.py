@@ -81,6 +81,8 @@ def test_no_steps_yet_is_said():
         (lambda: heads_figure({"logits": (STEPS, STEPS)}), "head -> arm -> curve"),
         (lambda: heads_figure(curves(1), {"other": {"floor": 1.0}}), "'rectified', 'logits'"),
         (lambda: heads_figure(curves(1), {"logits": {"floor": np.inf}}), "finite floors"),
+        (lambda: heads_figure(curves(1), {"logits": {"floor": None}}), "head -> name -> number"),
+        (lambda: heads_figure(curves(1), {"logits": 1.2}), "head -> name -> number"),
         (lambda: heads_figure({"logits": {"a": [1.0, 2.0]}}), "heads_figure expects 'a'"),
     ],
 )

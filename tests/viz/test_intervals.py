@@ -111,7 +111,15 @@ def test_overlap_is_an_area():
 
 @pytest.mark.parametrize(
     ("points", "log_x"),
-    [({}, False), ({"a": (1.0, np.nan)}, False), ({"a": (0.0, 1.0)}, True), ({"a": (1.0, 2.0, 3.0)}, False)],
+    [
+        ({}, False),
+        ({"a": (1.0, np.nan)}, False),
+        ({"a": (0.0, 1.0)}, True),
+        ({"a": (1.0, 2.0, 3.0)}, False),
+        ({"a": (1.0, 2.0), "b": (1.0,)}, False),
+        ({"a": (None, 2.0)}, False),
+        ({"a": 3.0}, False),
+    ],
 )
 def test_what_is_not_points_is_refused(points, log_x):
     with pytest.raises(OcclabError, match="tradeoff_figure expects"):
