@@ -8,6 +8,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from occlab.ablation import recorded_table, summary_of_arms
 from occlab.course import LARGEST_NOTEBOOK, collect
 from occlab.pages import PLOTLY_MIME
 
@@ -73,6 +74,17 @@ def test_the_readme_quotes_the_notebook():
         assert f"{values[name]:.3f}" in readme, name
     settled = [float(x) for x in re.search(r"\| settled loss \| ([\d.]+) \| ([\d.]+) \| ([\d.]+)", readme).groups()]
     assert sum(settled) / 3 == pytest.approx(values["plateau"], abs=0.001)
+
+
+def test_the_readme_quotes_the_record():
+    readme = (FOLDER.parent / "README.md").read_text()
+    table = [line.split(" | ") for line in readme.partition("| each alone, six seeds")[2].splitlines()[2:8]]
+    arms = {arm["arm"]: arm for arm in summary_of_arms(recorded_table("five_fixes"))}
+    names = ("base", "learning rate", "clipping", "focal loss", "initialisation", "depth")
+    for cells, name in zip(table, names, strict=True):
+        stood, free = (arms[f"head={head}: {name}"] for head in ("rectified", "logits"))
+        measured = (stood["settled_loss"], stood["half_floor"], stood["held_out_iou"], free["held_out_iou"])
+        assert [cell.strip(" |") for cell in cells[1:]] == [f"{value['mean']:.3f}" for value in measured], name
 
 
 # --- shape ----------------------------------------------------------------------------------------------------------
