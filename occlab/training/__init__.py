@@ -2,10 +2,11 @@
 
 from .augmentation import Movement
 from .build import build_model
-from .config import PRESETS, TrainConfig, preset, read_config
+from .config import TrainConfig, read_config
 from .data import Batch, Batches, split_frames
 from .evaluate import evaluate
 from .loop import Step, batch_statistics, fast_precision, make_fabric, predict, reestimate_statistics, training_steps
+from .presets import PRESETS, preset
 from .range_test import learning_rate_range_test
 from .run import Run, load_run, recorded_runs, run_hash, train
 from .summary import run_ladder, settled

@@ -257,6 +257,7 @@ def test_the_code_a_result_depends_on_is_all_named():
         "training/__init__.py",
         "training/checkpoint.py",
         "training/evaluate.py",
+        "training/presets.py",
         "training/range_test.py",
     }
     imports = [re.findall(r"from \.+diagnosis(\S*) import|import .*diagnosis", path.read_text()) for path in named]
