@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from occlab.cli import main
-from occlab.frames import Frame, write_frame
 from occlab.settings import PROFILES
 from occlab.training import preset
 from occlab.training.config import to_dict
@@ -22,22 +21,8 @@ def occlab(*arguments, **environment):
     return subprocess.run([sys.executable, "-m", "occlab", *map(str, arguments)], capture_output=True, text=True, env=env)
 
 
-def cloud(rng, n):
-    return np.c_[rng.uniform(-10, 10, (n, 2)), rng.uniform(-3, 0, n), rng.random(n)].astype(np.float32)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Three frames in a store."""
-    path = tmp_path_factory.mktemp("frames")
-    for i in range(3):
-        rng = np.random.default_rng(i)
-        write_frame(path / f"frame-{i}.npz", Frame(cloud(rng, 3000), cloud(rng, 3000), f"frame-{i}", {"seed": i}))
-    return path
-
-
-def test_train_prints_one_json_object_and_finds_the_run_again(folder, tmp_path):
-    command = ("train", "--profile", "tiny", "--steps", 20, "--data", folder, "--runs", tmp_path, "--json")
+def test_train_prints_one_json_object_and_finds_the_run_again(store, tmp_path):
+    command = ("train", "--profile", "tiny", "--steps", 20, "--data", store, "--runs", tmp_path, "--json")
     done = occlab(*command)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
@@ -64,7 +49,7 @@ def test_steps_reach_the_schedule_of_the_preset(monkeypatch, tmp_path):
     assert (seen[0].steps, seen[0].warmup_steps) == (30, 3)
 
 
-def test_a_free_output_ends_lower(folder, tmp_path):
+def test_a_free_output_ends_lower(store, tmp_path):
     command = (
         "train",
         "--profile",
@@ -72,7 +57,7 @@ def test_a_free_output_ends_lower(folder, tmp_path):
         "--steps",
         150,
         "--data",
-        folder,
+        store,
         "--runs",
         tmp_path,
         "--json",
@@ -85,20 +70,20 @@ def test_a_free_output_ends_lower(folder, tmp_path):
     assert free["probability"]["min"] < 0.5 == rectified["probability"]["min"]
 
 
-def test_train_for_people(folder, tmp_path):
-    done = occlab("train", "--profile", "tiny", "--steps", 20, "--data", folder, "--runs", tmp_path)
+def test_train_for_people(store, tmp_path):
+    done = occlab("train", "--profile", "tiny", "--steps", 20, "--data", store, "--runs", tmp_path)
     assert done.returncode == 0
     for words in ("first loss", "settled loss", "p = 1/2 everywhere", "run folder"):
         assert words in done.stdout
 
 
-def test_a_run_is_repeated_from_its_own_configuration(folder, tmp_path):
+def test_a_run_is_repeated_from_its_own_configuration(store, tmp_path):
     """Also its seed and precision, which have defaults on the command line."""
     given = ("--seed", 3, "--precision", "32-true")
-    command = ("train", "--profile", "tiny", "--steps", 20, "--data", folder, "--runs", tmp_path / "a", "--json", *given)
+    command = ("train", "--profile", "tiny", "--steps", 20, "--data", store, "--runs", tmp_path / "a", "--json", *given)
     first = json.loads(occlab(*command).stdout)
     (run,) = (tmp_path / "a").iterdir()
-    command = ("train", "--config", run / "config.json", "--data", folder, "--runs", tmp_path / "b", "--json")
+    command = ("train", "--config", run / "config.json", "--data", store, "--runs", tmp_path / "b", "--json")
     again = json.loads(occlab(*command).stdout)
     assert (again["seed"], again["settled_loss"]) == (3, first["settled_loss"])
     (repeated,) = (tmp_path / "b").iterdir()
@@ -138,25 +123,25 @@ def test_a_refusal_as_a_process(tmp_path):
         ([], "an object with the fields"),
     ],
 )
-def test_a_bad_configuration_is_one_sentence(refused, folder, tmp_path, values, says):
+def test_a_bad_configuration_is_one_sentence(refused, store, tmp_path, values, says):
     path = tmp_path / "config.json"
     path.write_text(json.dumps(values))
-    sentence = refused("train", "--config", path, "--data", folder)
+    sentence = refused("train", "--config", path, "--data", store)
     assert "config.json" in sentence
     assert says in sentence
 
 
-def test_a_configuration_for_another_network_is_one_sentence(refused, folder, tmp_path):
+def test_a_configuration_for_another_network_is_one_sentence(refused, store, tmp_path):
     config = to_dict(preset("as-it-stood", PROFILES["tiny"]))
     config["model"]["out_channels"] = 7
     path = tmp_path / "config.json"
     path.write_text(json.dumps(config))
-    assert "out_channels" in refused("train", "--config", path, "--data", folder)
+    assert "out_channels" in refused("train", "--config", path, "--data", store)
 
 
-def test_a_corrupt_store_is_one_sentence(refused, folder, tmp_path):
+def test_a_corrupt_store_is_one_sentence(refused, store, tmp_path):
     broken = tmp_path / "frame-0.npz"
-    content = bytearray((folder / "frame-0.npz").read_bytes())
+    content = bytearray((store / "frame-0.npz").read_bytes())
     content[len(content) // 2] ^= 0xFF
     broken.write_bytes(content)
     sentence = refused("train", "--profile", "tiny", "--data", tmp_path)
@@ -229,9 +214,9 @@ def test_a_calibration_without_tr_is_one_sentence(refused, kitti):
     assert "Tr" in sentence
 
 
-def test_a_home_that_is_a_file_is_one_sentence(refused, folder, tmp_path):
+def test_a_home_that_is_a_file_is_one_sentence(refused, store, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    sentence = refused("train", "--profile", "tiny", "--data", folder, "--runs", tmp_path / "file")
+    sentence = refused("train", "--profile", "tiny", "--data", store, "--runs", tmp_path / "file")
     assert str(tmp_path / "file") in sentence
 
 
@@ -274,8 +259,8 @@ def bare(*arguments, **environment):
     return subprocess.run([sys.executable, "-c", BARE, *map(str, arguments)], capture_output=True, text=True, env=env)
 
 
-def test_voxelizing_and_training_work_on_a_bare_node(folder, tmp_path):
-    done = bare("train", "--profile", "tiny", "--steps", 12, "--data", folder, "--runs", tmp_path, "--json")
+def test_voxelizing_and_training_work_on_a_bare_node(store, tmp_path):
+    done = bare("train", "--profile", "tiny", "--steps", 12, "--data", store, "--runs", tmp_path, "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["floor_name"] == "p = 1/2 everywhere"
 
