@@ -6,10 +6,11 @@ from dataclasses import asdict
 import torch
 
 from ..frames import Frame
-from ..metrics import OccupancyScore, trivial_scores
+from ..metrics import trivial_scores
 from .data import Batches
-from .loop import make_fabric, predict
+from .loop import make_fabric
 from .run import Run
+from .summary import _evaluate
 
 
 def evaluate(run: Run, frames: Sequence[Frame]) -> dict[str, dict[str, float]]:
@@ -26,9 +27,7 @@ def evaluate(run: Run, frames: Sequence[Frame]) -> dict[str, dict[str, float]]:
     batches = Batches(frames, run.config, fabric.device)
     model, results = run.model().to(fabric.device), {}
     for name, running in (("batch_statistics", False), ("running_statistics", True)):
-        score = OccupancyScore()
-        for batch in batches:
-            score.update(predict(model, batch, fabric, running_statistics=running), batch.target, batch.mask)
+        score, _ = _evaluate(model, batches, fabric, running_statistics=running)
         results[name] = asdict(score.compute())
     target, mask = batches.targets()
     given = torch.cat([batch.features[:, : target.shape[1]] for batch in batches])  # statistic 0: occupied
