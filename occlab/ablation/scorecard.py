@@ -9,7 +9,7 @@ How a verdict is reached, for each head by itself:
   seed. ``supported``: the whole 95 % interval lies above :data:`WORTHWHILE` and the sign-flip test agrees; ``refuted``: the
   whole interval lies below it, so whatever the change does, it does not do that; else ``not decided``, as with fewer pairs than
   :data:`~occlab.ablation.statistics.FEWEST_PAIRS`.
-- an *observation* or *forecast* names a range. ``supported``: the interval of the mean over the seeds lies inside it;
+- an *observation*, *check* or *forecast* names a range. ``supported``: the interval of the mean over the seeds lies inside it;
   ``refuted``: wholly outside; else ``not decided``.
 
 The intervals are each row's own; among twenty rows about three are expected to miss: on six pairs a 95 % BCa interval
@@ -67,6 +67,10 @@ OBSERVATIONS = {
 }
 """What was seen -> measure, low, high; on the rectified head of the author's grid."""
 
+CHECKS = {"a check of the voxel sizes: with cells of 1.2 m the loss leaves its floor": ("below its p = 1/2", 0.02, 1.0)}
+"""What was proposed to look at -> measure, low, high; on the rectified head of the arm as it stood, whose cells in ``claims``
+are twice as wide as the author's. Leaving the floor: 2 % or more below p = 1/2."""
+
 FORECASTS = {
     "with all fixes the loss is 30 to 50 % lower": ("below its p = 1/2", 0.3, 0.5),
     "with all fixes gradient norms of 0.5 to 2": ("gradient_norm_late", 0.5, 2.0),
@@ -81,7 +85,7 @@ the loss falls by 2 % or more."""
 class Claim:
     """One row of the scorecard, for one head."""
 
-    kind: Literal["observation", "proposal", "forecast"]
+    kind: Literal["observation", "proposal", "check", "forecast"]
     claim: str
     head: str
     measure: str
@@ -111,6 +115,8 @@ def scorecard(five_fixes: Sequence[Row], claims: Sequence[Row]) -> list[Claim]:
     for claim, arm in PROPOSALS.items():
         for head in HEADS:
             found.append(_proposal(claim, head, _arm(claims, head, BASE), _arm(claims, head, arm)))
+    for claim, about in CHECKS.items():
+        found.append(_range_claim("check", claim, "rectified", _arm(claims, "rectified", BASE), *about))
     for claim, about in FORECASTS.items():
         for head in HEADS:
             found.append(_range_claim("forecast", claim, head, _arm(claims, head, ALL), *about))

@@ -4,7 +4,7 @@ from .augmentation import Movement
 from .build import build_model
 from .config import TrainConfig, read_config
 from .data import Batch, Batches, split_frames
-from .evaluate import evaluate
+from .evaluate import evaluate, iou_by_height
 from .loop import Step, batch_statistics, fast_precision, make_fabric, predict, reestimate_statistics, training_steps
 from .presets import PRESETS, preset
 from .range_test import learning_rate_range_test
@@ -23,6 +23,7 @@ __all__ = [
     "build_model",
     "evaluate",
     "fast_precision",
+    "iou_by_height",
     "learning_rate_range_test",
     "load_run",
     "make_fabric",

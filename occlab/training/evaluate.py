@@ -6,7 +6,7 @@ from dataclasses import asdict
 import torch
 
 from ..frames import Frame
-from ..metrics import trivial_scores
+from ..metrics import OccupancyScore, trivial_scores
 from .data import Batches
 from .loop import make_fabric
 from .run import Run
@@ -33,3 +33,25 @@ def evaluate(run: Run, frames: Sequence[Frame]) -> dict[str, dict[str, float]]:
     given = torch.cat([batch.features[:, : target.shape[1]] for batch in batches])  # statistic 0: occupied
     name = "the input itself"
     return results | {name: asdict(trivial_scores(target, {name: given}, mask)[name])}
+
+
+def iou_by_height(run: Run, frames: Sequence[Frame], *, threshold: float | None = 0.5) -> list[float | None]:
+    """IoU of each height channel over frames, lowest channel first; None where no frame has an occupied cell.
+
+    BatchNorm uses each frame's own statistics; voxels that a frame's cameras do not see are left out.
+
+    Args:
+        threshold: a voxel above it is predicted occupied; None takes for every channel the one that scores best.
+
+    Raises:
+        OcclabError: no frame, or one with no point in the run's grid; a threshold outside [0, 1).
+    """
+    score = OccupancyScore()
+    for frame, batch in zip(frames, Batches(frames, run.config), strict=True):
+        score.update(run.predict(frame)[None], batch.target, batch.mask)
+    heights = score.per_height(0.5 if threshold is None else threshold)
+    occupied = score.histogram[1].sum(1) > 0
+    return [
+        (scores.best_iou if threshold is None else scores.iou) if there else None
+        for scores, there in zip(heights, occupied, strict=True)
+    ]

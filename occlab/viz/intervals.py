@@ -87,7 +87,7 @@ def interval_figure(
         subtitle=subtitle,
         height=theme.MARGIN["t"] + 96 + max(70, int(bottom)),
         margin={"r": right, "b": 96},
-        xaxis={"title": {"text": value_name}, "range": [low - margin, high + margin], "nticks": 7},
+        xaxis={"title": {"text": value_name}, "range": [low - margin, high + margin], "nticks": 7, "exponentformat": "none"},
         yaxis={"tickvals": middles, "ticktext": labels, "range": [bottom, 0], "ticks": "", "showgrid": False},
         showlegend=True,
     )

@@ -185,7 +185,8 @@ def _scene(box: tuple[float, ...], grid: VoxelGrid) -> dict[str, Any]:
             scene[axis][key] = [(v / theme.CENTIMETRES - low) / size - 0.5 for v in scene[axis][key]]
         scene[axis]["title"] = {"text": "xyz"[i], "font": {"size": 12}}
         scene[axis]["tickfont"] = {"size": 10}
-    scene["camera"]["eye"] = {"x": -1.3, "y": -0.3, "z": 1.1}  # farther and higher: these scenes are half as wide
+    # Farther and higher: these scenes are half as wide, and no corner of the floor may lie outside.
+    scene["camera"] = {"eye": {"x": -1.9, "y": -0.3, "z": 2.0}, "center": {"x": -0.12, "y": 0.0, "z": -0.1}}
     return scene
 
 

@@ -9,7 +9,7 @@ import yaml
 from occlab import OcclabError
 from occlab.ablation import read_design, scorecard
 from occlab.ablation.rows import COLUMNS
-from occlab.ablation.scorecard import ALL, BASE, FORECASTS, HEADS, OBSERVATIONS, PROPOSALS
+from occlab.ablation.scorecard import ALL, BASE, CHECKS, FORECASTS, HEADS, OBSERVATIONS, PROPOSALS
 
 DESIGNS = Path(__file__).parents[2] / "notebooks" / "designs"
 NOISE = (-0.003, 0.002, 0.001, -0.001, 0.003, -0.002)
@@ -44,7 +44,7 @@ def verdicts(claims):
 def test_a_row_for_every_claim_and_head():
     found = verdicts(scorecard(*tables()))
     wanted = {(claim, head) for claim in (*PROPOSALS, *FORECASTS) for head in HEADS}
-    assert set(found) == wanted | {(claim, "rectified") for claim in OBSERVATIONS}
+    assert set(found) == wanted | {(claim, "rectified") for claim in (*OBSERVATIONS, *CHECKS)}
 
 
 def test_the_designs_have_the_arms_it_needs():
@@ -85,6 +85,12 @@ def test_a_gain_about_as_large_as_what_counts_is_not_decided():
 def test_ranges_are_held_against_the_interval_of_the_mean():
     five_fixes, claims = tables()
     found = verdicts(scorecard(five_fixes, claims))
+    (check,) = CHECKS
+    assert found[check, "rectified"] == "not decided"  # the made-up rows hold no distance to the floor
+    for row in claims:
+        if row["arm"] == "head=rectified: as it stood":
+            row["floor_distance"] = 0.01 + NOISE[row["seed"]]
+    assert verdicts(scorecard(five_fixes, claims))[check, "rectified"] == "refuted"
     assert found["it settles at 1.19 to 1.20", "rectified"] == "supported"
     assert found["gradient norms of 0.0026 to 0.1925", "rectified"] == "refuted"
     assert found["with all fixes the loss is 30 to 50 % lower", "logits"] == "supported"
