@@ -43,7 +43,7 @@ class Profile:
         """What the recommended recipe takes: more streets, and time to learn from them."""
         changes = {
             "full": {"train_frames": 256, "held_out_frames": 16, "steps": 4000},
-            "small": {"train_frames": 96, "held_out_frames": 8, "steps": 800},
+            "small": {"train_frames": 96, "held_out_frames": 8, "steps": 1200},
             "tiny": {"train_frames": 12, "held_out_frames": 3, "steps": 400},
         }
         return replace(self, **changes[self.name])

@@ -2,13 +2,14 @@
 
 import json
 import re
+from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 
 import nbformat
 import pytest
 
-from occlab.ablation import recorded_table, summary_of_arms
+from occlab.ablation import recorded_table, scorecard, summary_of_arms
 from occlab.course import LARGEST_NOTEBOOK, collect
 from occlab.pages import PLOTLY_MIME
 
@@ -85,6 +86,15 @@ def test_the_readme_quotes_the_record():
         stood, free = (arms[f"head={head}: {name}"] for head in ("rectified", "logits"))
         measured = (stood["settled_loss"], stood["half_floor"], stood["held_out_iou"], free["held_out_iou"])
         assert [cell.strip(" |") for cell in cells[1:]] == [f"{value['mean']:.3f}" for value in measured], name
+
+
+def test_the_readme_quotes_the_scorecard():
+    claims = scorecard(recorded_table("five_fixes"), recorded_table("claims"))
+    verdicts = Counter((claim.head, claim.verdict) for claim in claims if claim.kind == "proposal")
+    stood, free = ([verdicts[head, v] for v in ("supported", "refuted", "not decided")] for head in ("rectified", "logits"))
+    assert stood[0] == 0
+    readme = " ".join((FOLDER.parent / "README.md").read_text().split())
+    assert f"support none on the network as it stood ({stood[1]} refuted, {stood[2]} not decided), and {free[0]} once" in readme
 
 
 # --- shape ----------------------------------------------------------------------------------------------------------

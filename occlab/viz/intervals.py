@@ -62,6 +62,7 @@ def interval_figure(
     numbers = [v for row in rows for v in row[1:4] if v is not None]
     low, high = min([*numbers, 0.0]), max([*numbers, 0.0])
     margin = 0.06 * (high - low) or 1.0
+    digits = max(0, 2 - int(np.floor(np.log10(high - low or 1.0))))  # after the point: a thousandth of the axis can be read
     traces = []
     for group in groups:
         colour, symbol = looks[group]
@@ -75,12 +76,12 @@ def interval_figure(
         look = {"legendgroup": group, "hoverinfo": "skip"}
         traces.append(go.Scatter(x=ends, y=np.repeat(y, 3), mode="lines", line=line, showlegend=False, **look))
         marker = {"symbol": marks, "size": 10, "color": colour, "line": {"color": colour, "width": 2}}
-        text = [f"{rows[i][0]}, {group}: {_written(rows[i])}" for i in mine]
+        text = [f"{rows[i][0]}, {group}: {_written(rows[i], digits)}" for i in mine]
         look = {"legendgroup": group, "hovertemplate": "%{text}<extra></extra>", "text": text, "showlegend": False}
         traces.append(go.Scatter(x=x, y=y, mode="markers", marker=marker, **look))
         key = {"symbol": symbol, "size": 10, "color": colour, "line": {"color": colour, "width": 2}}
         traces.append(go.Scatter(x=[None], y=[None], mode="markers", marker=key, name=group, legendgroup=group))
-    right = 24 + _LETTER * max(len(_written(row)) for row in rows)
+    right = 24 + _LETTER * max(len(_written(row, digits)) for row in rows)
     figure = theme.figure(
         traces,
         title=title or value_name[:1].upper() + value_name[1:],
@@ -96,7 +97,7 @@ def interval_figure(
         figure.add_hline(float(edge), line={"color": theme.FAINT, "width": 1}, layer="below")
     for i, row in enumerate(rows):
         look = {"showarrow": False, "xanchor": "left", "xshift": 10, "font": {"size": 12}}
-        figure.add_annotation(x=1, xref="paper", y=height[i], text=_written(row), **look)
+        figure.add_annotation(x=1, xref="paper", y=height[i], text=_written(row, digits), **look)
     return figure
 
 
@@ -160,16 +161,12 @@ def _checked(row: Any) -> Row:
     return str(label), difference, low, high, str(group)
 
 
-def _written(row: Row) -> str:
+def _written(row: Row, digits: int) -> str:
     _, difference, low, high, _ = row
     if difference is None:
         return "no number"
-    text = _signed(difference, 3) if low is None else f"{_signed(difference, 3)}  [{_signed(low, 2)}, {_signed(high, 2)}]"
+    text = f"{difference:+.{digits}f}" if low is None else f"{difference:+.{digits}f}  [{low:+.{digits}f}, {high:+.{digits}f}]"
     return text.replace("-", "\N{MINUS SIGN}")
-
-
-def _signed(value: float, digits: int) -> str:
-    return f"{value:+.{digits}g}" if value else "0"
 
 
 def _spread(values: np.ndarray) -> tuple[float, float]:

@@ -45,7 +45,13 @@ def test_without_an_interval_there_is_a_hollow_mark_and_without_a_number_a_text(
     figure = interval_figure(ROWS)
     assert list(by_group(figure)["rectified"][1].marker.symbol) == ["square", "square-open"]
     texts = [note.text for note in figure.layout.annotations]
-    assert texts == ["+0.21  [+0.18, +0.24]", "+0.001  [−0.002, +0.003]", "0", "−0.004  [−0.012, +0.006]", "no number"]
+    assert texts == [
+        "+0.210  [+0.180, +0.240]",
+        "+0.001  [−0.002, +0.003]",
+        "+0.000",
+        "−0.004  [−0.012, +0.006]",
+        "no number",
+    ]
 
 
 def test_verdicts_have_colours_of_their_own():
