@@ -6,7 +6,9 @@ from .grid import VoxelGrid
 from .losses import OccupancyLoss
 from .metrics import OccupancyScore, trivial_scores
 from .models import OccupancyUNet, UNetConfig
+from .ray_metrics import RayScore, masked_scores
 from .settings import home, profile
+from .visibility import first_hit, observed_mask, ray_states
 from .voxelize import VoxelStatistics, hard_occupancy, occupancy, soft_occupancy, voxelize
 
 __version__ = "0.1.0"
@@ -16,14 +18,19 @@ __all__ = [
     "OccupancyLoss",
     "OccupancyScore",
     "OccupancyUNet",
+    "RayScore",
     "UNetConfig",
     "VoxelGrid",
     "VoxelStatistics",
     "bev_features",
+    "first_hit",
     "hard_occupancy",
     "home",
+    "masked_scores",
+    "observed_mask",
     "occupancy",
     "profile",
+    "ray_states",
     "soft_occupancy",
     "trivial_scores",
     "voxelize",

@@ -1,4 +1,4 @@
-"""The command line: occlab simulate | train | ablate | course.
+"""The command line: occlab simulate | frames | train | ablate | course.
 
 Exit code 0 on success, 1 where a run or a notebook failed, 2 on bad input, with one sentence on stderr that says what was
 expected.
@@ -112,6 +112,23 @@ def simulate(folder: Annotated[Path, tyro.conf.Positional], *, count: int = 8, s
 
 
 @app.command
+def frames(
+    path: Annotated[Path, tyro.conf.Positional], *, limit: int = 3, picture: Path | None = None, json: bool = False
+) -> None:
+    """Say what a file or folder holds: its format, its points and voxels, its masks.
+
+    Args:
+        path: a data set, a folder of point clouds or occupancy files, or one of them.
+        limit: sweeps or volumes to look into.
+        picture: an HTML page to write, with the first of them drawn.
+        json: print one JSON object.
+    """
+    from .frames.guess import show_frames
+
+    print(show_frames(path, limit=limit, as_json=json, picture=picture, draw=_page))
+
+
+@app.command
 def ablate(
     design: Annotated[Path, tyro.conf.Positional],
     *,
@@ -182,6 +199,21 @@ def course(
     done = course_.refresh(notebooks, only) if refresh else course_.run_course(notebooks, output)
     if not done:
         sys.exit(1)
+
+
+def _page(item: Any) -> str:
+    """One sweep, frame or volume as an HTML page that needs no other file."""
+    from . import viz
+    from .frames.frame import Frame
+    from .frames.volume import OccupancyVolume
+
+    if isinstance(item, OccupancyVolume):
+        figure = viz.voxel_figure(item.occupied, item.grid, title=item.name)
+    elif isinstance(item, Frame):
+        figure = viz.clouds_figure({"pseudo": item.pseudo, "LiDAR": item.lidar}, title=item.name)
+    else:
+        figure = viz.points_figure(item.points, title=item.name)
+    return figure.to_html(include_plotlyjs=True)
 
 
 def _describe(r: dict[str, Any]) -> str:

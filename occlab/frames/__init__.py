@@ -5,20 +5,48 @@ Import nothing heavy here: Open3D and OpenCV are loaded when a frame is made, no
 
 from .camera import Camera
 from .catalogue import read_frames, sample_frames, streets
+from .cloud_files import cloud_folder, read_cloud
+from .depth_models import from_depth_anything_3, metric_scale, pseudo_points
 from .frame import Frame
+from .guess import describe, guess
 from .kitti import kitti_frames
+from .nuscenes import from_devkit, nuscenes_sweeps
+from .occupancy_files import read_flat_index, read_occ3d, read_openoccupancy, read_semantickitti_volume, read_surroundocc
+from .reduce import ball_query, range_filter, reduce_cloud
 from .rescan import rescan
 from .simulate import StreetConfig, simulate_frame
 from .store import read_frame, write_frame
+from .sweep import Box, Sweep
 from .view import view_mask
+from .volume import OccupancyVolume
 
 __all__ = [
+    "Box",
     "Camera",
     "Frame",
+    "OccupancyVolume",
     "StreetConfig",
+    "Sweep",
+    "ball_query",
+    "cloud_folder",
+    "describe",
+    "from_depth_anything_3",
+    "from_devkit",
+    "guess",
     "kitti_frames",
+    "metric_scale",
+    "nuscenes_sweeps",
+    "pseudo_points",
+    "range_filter",
+    "read_cloud",
+    "read_flat_index",
     "read_frame",
     "read_frames",
+    "read_occ3d",
+    "read_openoccupancy",
+    "read_semantickitti_volume",
+    "read_surroundocc",
+    "reduce_cloud",
     "rescan",
     "sample_frames",
     "simulate_frame",
