@@ -1,4 +1,4 @@
-"""The command line: occlab simulate | frames | train | ablate | course.
+"""The command line: occlab simulate | export | frames | train | ablate | course.
 
 Exit code 0 on success, 1 where a run or a notebook failed, 2 on bad input, with one sentence on stderr that says what was
 expected.
@@ -109,6 +109,31 @@ def simulate(folder: Annotated[Path, tyro.conf.Positional], *, count: int = 8, s
     names = [f"street-{seed + i:06d}" for i in range(count)]
     frames = fill_store(folder, names, lambda i: simulate_frame(seed + i), "simulating streets")
     print(f"{len(frames)} frames in {folder}")
+
+
+@app.command
+def export(
+    format: Annotated[Literal["nuscenes", "semantickitti"], tyro.conf.Positional],
+    folder: Annotated[Path, tyro.conf.Positional],
+    *,
+    count: int = 2,
+    seed: int = 0,
+) -> None:
+    """Write simulated streets as a data set that the format's own tools open.
+
+    Args:
+        format: nuscenes (v1.0-mini: tables, sweeps, six cameras, boxes) or semantickitti (sweeps, labels, poses, voxels).
+        folder: where the data set goes; one that holds something else is refused.
+        count: how many streets.
+        seed: of the first one; the others follow.
+    """
+    from .frames import export_nuscenes, export_semantickitti, simulate_frame
+
+    if count < 1 or seed < 0:
+        raise OcclabError(f"expected --count of at least 1 and --seed of at least 0, got {count} and {seed}")
+    frames = [simulate_frame(seed + i) for i in range(count)]
+    {"nuscenes": export_nuscenes, "semantickitti": export_semantickitti}[format](frames, folder)
+    print(f"{count} streets as {format} in {folder}")
 
 
 @app.command

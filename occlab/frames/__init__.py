@@ -7,6 +7,9 @@ from .camera import Camera
 from .catalogue import read_frames, sample_frames, streets
 from .cloud_files import cloud_folder, read_cloud
 from .depth_models import from_depth_anything_3, metric_scale, pseudo_points
+from .export_kitti import export_semantickitti
+from .export_nuscenes import export_nuscenes
+from .export_occ3d import export_occ3d
 from .frame import Frame
 from .guess import describe, guess
 from .kitti import kitti_frames
@@ -30,6 +33,9 @@ __all__ = [
     "ball_query",
     "cloud_folder",
     "describe",
+    "export_nuscenes",
+    "export_occ3d",
+    "export_semantickitti",
     "from_depth_anything_3",
     "from_devkit",
     "guess",
