@@ -151,7 +151,7 @@ def test_a_corrupt_store_is_one_sentence(refused, store, tmp_path):
 
 def test_a_folder_of_nothing_is_one_sentence(refused, tmp_path):
     assert "expected" in refused("train", "--data", tmp_path)
-    assert "no such folder" in refused("train", "--data", tmp_path / "nowhere")
+    assert "no such file or folder" in refused("train", "--data", tmp_path / "nowhere")
 
 
 @pytest.fixture

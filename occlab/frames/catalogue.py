@@ -2,21 +2,29 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from .. import settings
 from ..errors import OcclabError
 from .frame import Frame
+from .guess import guess, read_items
 from .kitti import find_root, kitti_frames
+from .nuscenes import nuscenes_sweeps
+from .point_files import read_bin
 from .simulate import StreetConfig, simulate_frame
-from .store import VERSION, fill_store, read_store
+from .store import VERSION, fill_store, read_frame, read_store
+from .sweep import Sweep
+from .volume import OccupancyVolume
 
 SIMULATOR = ("camera", "depth_errors", "meshes", "props", "sampling", "scene", "sensors", "simulate")
 """Modules of this package on which a simulated frame depends."""
 SAMPLES = Path(__file__).resolve().parents[2] / "data_samples"
 _STREETS_PER_SEED = 10_000
-_UNDERSTOOD = "a SemanticKITTI or KITTI odometry folder (it holds sequences/NN) or a folder of occlab frames (*.npz)"
 
 
 def streets(count: int, seed: int = 0, config: StreetConfig | None = None) -> list[Frame]:
@@ -48,17 +56,44 @@ def sample_frames() -> list[Frame]:
     return read_store(SAMPLES)
 
 
-def read_frames(path: str | Path, limit: int | None = None) -> list[Frame]:
-    """Frames from a folder of any kind that is understood, at most ``limit`` of them.
+def read_frames(
+    path: str | Path, limit: int | None = None, *, pseudo: Callable[[Sweep], np.ndarray] | None = None
+) -> list[Frame]:
+    """Frames from a folder or file of any kind that is understood, at most ``limit`` of them.
+
+    Frames that occlab stored are read back; SemanticKITTI and KITTI odometry with both colour images become stereo frames,
+    and without images take their pseudo points from ``pseudo/*.bin`` beside ``velodyne`` (float32 x, y, z, confidence),
+    where there are any. All other sweeps need ``pseudo``.
+
+    Args:
+        pseudo: makes the pseudo cloud of a sweep, (N, 4) float32 in the LiDAR's frame, from its cameras and images: a depth
+            model's, by way of :func:`~occlab.frames.pseudo_points`. Given, it is used for every kind of data set.
 
     Raises:
-        OcclabError: the folder is of no known kind, or one of its files is broken.
+        OcclabError: the folder is of no known kind, one of its files is broken, or nothing makes a pseudo cloud.
     """
     path = Path(path)
-    if not path.is_dir():
-        raise OcclabError(f"{path}: no such folder; expected {_UNDERSTOOD}")
-    if find_root(path):
+    root = find_root(path) if path.is_dir() else None
+    if pseudo is None and root is not None and any(root.glob("sequences/*/image_2/*.png")):
         return list(kitti_frames(path, limit=limit))
-    if any(path.glob("*.npz")):
-        return read_store(path, limit)
-    raise OcclabError(f"{path}: cannot tell what is in this folder; expected {_UNDERSTOOD}")
+    found = guess(path)
+    if found.kind == "frames":
+        return read_store(path, limit) if path.is_dir() else [read_frame(path)]
+    depth = getattr(pseudo, "__name__", type(pseudo).__name__)  # what made the clouds, for the frames' source
+    if pseudo is None and root is not None and any(root.glob("sequences/*/pseudo/*.bin")):
+        pseudo, depth = partial(_beside, root), "pseudo/*.bin"
+    frames = []
+    for item in nuscenes_sweeps(found.path, limit=limit) if found.kind == "nuscenes" else read_items(found, limit):
+        if isinstance(item, OccupancyVolume):
+            raise OcclabError(f"{path}: expected point clouds to make frames of, got {found.what}, which are voxels")
+        if pseudo is None:
+            raise OcclabError(
+                f"{path}: {found.what} has sweeps but no pseudo clouds; give read_frames a function of a sweep that makes one, "
+                "such as a depth model's: read_frames(path, pseudo=...)"
+            )
+        frames.append(item.with_pseudo(pseudo(item), depth))
+    return frames
+
+
+def _beside(root: Path, sweep: Sweep) -> np.ndarray:
+    return read_bin(root / "sequences" / sweep.source["sequence"] / "pseudo" / f"{sweep.source['frame']}.bin", 4)

@@ -83,11 +83,51 @@ def test_sample_frames_and_read_frames(tmp_path, monkeypatch):
     assert all(map(same, written, read_frames(tmp_path / "data_samples")))
     assert len(read_frames(str(tmp_path / "data_samples"), limit=2)) == 2
     with pytest.raises(
-        OcclabError, match=r"cannot tell what is in this folder; expected a SemanticKITTI .* or a folder of occlab"
+        OcclabError, match=r"runs: cannot tell what this is; expected a nuScenes .* SemanticKITTI .* occlab frames"
     ):
         read_frames(tmp_path / "data_samples" / "runs")
-    with pytest.raises(OcclabError, match="no such folder; expected a SemanticKITTI"):
+    with pytest.raises(OcclabError, match="nowhere: no such file or folder; expected a nuScenes"):
         read_frames(tmp_path / "nowhere")
+
+
+def sweep_file(folder: Path, name: str, seed: int) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(made(seed, 50).lidar.astype("<f4").tobytes())
+
+
+def test_a_folder_of_sweeps_needs_a_maker_of_pseudo_clouds(tmp_path):
+    sweep_file(tmp_path, "a.bin", 1)
+    sweep_file(tmp_path, "b.bin", 2)
+    with pytest.raises(OcclabError, match=r"has sweeps but no pseudo clouds; give read_frames a function"):
+        read_frames(tmp_path)
+
+    def halved(sweep):
+        return sweep.points[::2].copy()
+
+    first, second = read_frames(tmp_path, pseudo=halved)
+    assert np.array_equal(second.pseudo, made(2, 50).lidar[::2])
+    assert first.source["depth"] == "halved"
+    assert len(read_frames(tmp_path, 1, pseudo=halved)) == 1
+
+
+def test_sequences_without_images_take_the_pseudo_clouds_beside_their_sweeps(tmp_path):
+    sequence = tmp_path / "sequences" / "04"
+    sweep_file(sequence / "velodyne", "000007.bin", 1)
+    with pytest.raises(OcclabError, match="has sweeps but no pseudo clouds"):
+        read_frames(tmp_path)
+    sweep_file(sequence / "pseudo", "000007.bin", 3)
+    (frame,) = read_frames(tmp_path)
+    assert np.array_equal(frame.lidar, made(1, 50).lidar)
+    assert np.array_equal(frame.pseudo, made(3, 50).pseudo)
+    (sequence / "pseudo" / "000007.bin").write_bytes(b"half")
+    with pytest.raises(OcclabError, match=r"pseudo.000007\.bin: expected little-endian float32"):
+        read_frames(tmp_path)
+
+
+def test_voxels_are_no_frames(tmp_path):
+    np.save(tmp_path / "a_occ.npy", np.array([[5, 1]]))
+    with pytest.raises(OcclabError, match="expected point clouds to make frames of, got OccNet"):
+        read_frames(tmp_path)
 
 
 def test_importing_the_package_loads_nothing_heavy_and_streets_is_the_function():
