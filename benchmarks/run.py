@@ -1,10 +1,10 @@
 """Measure occlab side by side with its peers, in one process, and print the tables.
 
-    python benchmarks/run.py                      all three, about 6 minutes on 2 quiet cores
+    python benchmarks/run.py                      all five, about 7 minutes on 2 quiet cores
     python benchmarks/run.py voxelization --quick  a smoke test of the script: small, few rounds, nothing written
 
 Whole runs are written to benchmarks/results/ and into benchmarks/README.md. Where there is a CUDA device, the same
-candidates run there too, as results of their own.
+candidates run there too, as results of their own; the readers have nothing to do there.
 """
 
 import argparse
@@ -17,7 +17,8 @@ import torch
 from timing import markdown, results_of, write
 
 HERE = Path(__file__).parent
-NAMES = ("voxelization", "losses", "unet")
+NAMES = ("voxelization", "losses", "unet", "readers", "visibility")
+WITHOUT_A_DEVICE = ("readers",)
 
 
 def main() -> None:
@@ -36,7 +37,7 @@ def main() -> None:
     devices = [options.device] if options.device else ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     warnings.filterwarnings("ignore", module=r"(monai|kornia|open3d|ignite|torch)\b.*")
     for name in options.names or NAMES:
-        for device in devices:
+        for device in ["cpu"] if name in WITHOUT_A_DEVICE else devices:
             label = name if device == "cpu" else f"{name}-{device}"
             benchmark = importlib.import_module(name)
             results = results_of(label, device, lambda out, b=benchmark, d=device: b.tables(d, options.quick, out))

@@ -145,4 +145,6 @@ def clean(notebook: Any) -> None:
         "language_info": {"name": "python"},
     }
     for cell in notebook.cells:
+        for output in cell.get("outputs", []):  # without its state a widget is an error message; its text stays
+            output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
         cell.metadata = {key: value for key, value in cell.metadata.items() if key in ("tags", "jupyter")}

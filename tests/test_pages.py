@@ -60,7 +60,7 @@ def test_writing_a_page_does_not_change_the_notebook(tmp_path):
 
 
 def test_clean_keeps_ids_counts_outputs_and_tags():
-    notebook = with_outputs({"text/plain": "7"})
+    notebook = with_outputs({"text/plain": "7", "application/vnd.jupyter.widget-view+json": {"model_id": "0"}})
     notebook.metadata.widgets = {"application/vnd.jupyter.widget-state+json": {}}
     notebook.cells[1].metadata = {"execution": {"iopub.status.busy": "2026"}, "tags": ["raises-exception"]}
     identity = [cell.id for cell in notebook.cells]

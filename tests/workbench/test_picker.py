@@ -59,3 +59,10 @@ def test_a_folder_that_is_gone_leaves_the_picker_where_it_was(picker, tmp_path):
 def test_a_start_that_is_no_folder_is_refused(tmp_path):
     with pytest.raises(OcclabError, match="expected a folder to start in"):
         FolderPicker(tmp_path / "nowhere", describe)
+
+
+def test_without_a_browser_there_is_a_sentence(picker):
+    click(picker, "drive")
+    shown = picker._repr_mimebundle_()
+    assert shown["text/plain"] == "drive: three frames (in a running notebook: a list of folders to click through)"
+    assert "application/vnd.jupyter.widget-view+json" in shown
