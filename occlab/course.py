@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -220,15 +221,20 @@ def run_course(notebooks: str | Path = "notebooks", out: str | Path = "build/cou
     began = time.perf_counter()
     widest = max(len(path.stem) for path in paths)
     recorded: dict[str, Any] = {}
-    for number, path in enumerate(paths, start=1):
-        with _progress(f"[{number:2d}/{len(paths)}] {path.stem:<{widest}}") as progress:
-            notebook, failure = execute(path, progress)
-        pages.write(notebook, out / path.name)
-        pages.write_page(notebook, out / f"{path.stem}.html")
-        if failure:
-            print(f"\n{failure}\nwhat was executed is kept in {out}/{path.name}, and as a page in {path.stem}.html")
-            return False
-        recorded |= _recorded(notebook)
+    with ThreadPoolExecutor(1) as writer:  # a page takes a second, while the next notebook's kernel is starting
+        written = []
+        for number, path in enumerate(paths, start=1):
+            with _progress(f"[{number:2d}/{len(paths)}] {path.stem:<{widest}}") as progress:
+                notebook, failure = execute(path, progress)
+            pages.write(notebook, out / path.name)
+            written.append(writer.submit(pages.write_page, notebook, out / f"{path.stem}.html"))
+            if failure:
+                written[-1].result()
+                print(f"\n{failure}\nwhat was executed is kept in {out}/{path.name}, and as a page in {path.stem}.html")
+                return False
+            recorded |= _recorded(notebook)
+        for page in written:
+            page.result()
     _print_table(recorded, paths, out, time.perf_counter() - began)
     return True
 

@@ -146,5 +146,5 @@ def clean(notebook: Any) -> None:
     }
     for cell in notebook.cells:
         for output in cell.get("outputs", []):  # without its state a widget is an error message; its text stays
-            output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
+            output.get("data", {}).pop(WIDGET_MIME, None)
         cell.metadata = {key: value for key, value in cell.metadata.items() if key in ("tags", "jupyter")}
