@@ -1,5 +1,6 @@
 """occlab: why a bird's-eye-view occupancy network stops learning, measured."""
 
+from .alignment import Alignment, check_alignment
 from .errors import OcclabError
 from .features import bev_features
 from .grid import VoxelGrid
@@ -14,6 +15,7 @@ from .voxelize import VoxelStatistics, hard_occupancy, occupancy, soft_occupancy
 __version__ = "0.1.0"
 
 __all__ = [
+    "Alignment",
     "OcclabError",
     "OccupancyLoss",
     "OccupancyScore",
@@ -23,6 +25,7 @@ __all__ = [
     "VoxelGrid",
     "VoxelStatistics",
     "bev_features",
+    "check_alignment",
     "first_hit",
     "hard_occupancy",
     "home",

@@ -79,6 +79,8 @@ def train(
 
     tests = None if test is None else read_frames(test)  # before an hour of training
     frames, held_out = training.split_frames(data, size)
+    if data is not None:
+        _warn_of_misalignment(frames[:8])
     name = preset if config is None else config.stem
     run = training.train(settings, frames, held_out, name=name, root=runs, progress=not json)
     about = {"preset": name, "profile": size.name if config is None else None}
@@ -224,6 +226,19 @@ def course(
     done = course_.refresh(notebooks, only) if refresh else course_.run_course(notebooks, output)
     if not done:
         sys.exit(1)
+
+
+def _warn_of_misalignment(frames: Sequence[Any]) -> None:
+    """Say on stderr what is wrong with the clouds of somebody's frames; train on them all the same."""
+    from .alignment import check_alignment
+
+    try:
+        found = check_alignment(frames)
+    except OcclabError as error:  # no Open3D here, or too few points to tell
+        print(f"occlab: alignment not checked: {error}", file=sys.stderr)
+        return
+    for finding in found.findings:
+        print(f"occlab: warning: {found.name}: {finding}", file=sys.stderr)
 
 
 def _page(item: Any) -> str:

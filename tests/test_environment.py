@@ -27,6 +27,7 @@ ROOMS = [
     "viz",
     "models",
     "losses",
+    "alignment",
     "ray_metrics",
     "metrics",
     "frames",
