@@ -1,10 +1,13 @@
 """``occlab frames`` and ``occlab export``: somebody's files looked at, and streets written as somebody else's format."""
 
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from occlab.cli import main
+from occlab.frames import sample_frames, write_frame
 from occlab.frames.catalogue import SAMPLES
 
 
@@ -65,3 +68,17 @@ def test_a_folder_of_other_things_is_not_exported_to(capsys, tmp_path):
     assert stop.value.code == 2
     assert "expected a new or empty folder" in capsys.readouterr().err
     assert (tmp_path / "mine.txt").read_text() == "kept"
+
+
+@pytest.mark.parametrize("lift", [0.25, 0.0])
+def test_training_on_somebodys_frames_says_first_when_they_are_misaligned(lift, capsys, tmp_path):
+    pytest.importorskip("open3d", reason="Open3D is not installed")
+    for frame in sample_frames():
+        lifted = replace(frame, pseudo=frame.pseudo + np.float32([0, 0, lift, 0]))
+        write_frame(tmp_path / "frames" / f"{frame.name}.npz", lifted)
+    main(["train", "--profile", "tiny", "--steps", "2", "--data", str(tmp_path / "frames"), "--runs", str(tmp_path / "runs")])
+    told = capsys.readouterr()
+    assert "first loss" in told.out
+    warnings = [line for line in told.err.splitlines() if line.startswith("occlab: warning")]
+    assert len(warnings) == (1 if lift else 0)
+    assert all("m too high: subtract it from z" in line for line in warnings)
