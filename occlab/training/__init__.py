@@ -6,6 +6,7 @@ from .config import TrainConfig, read_config
 from .data import Batch, Batches, split_frames
 from .evaluate import evaluate, iou_by_height
 from .loop import Step, batch_statistics, fast_precision, make_fabric, predict, reestimate_statistics, training_steps
+from .operated import train_operated
 from .presets import PRESETS, preset
 from .range_test import learning_rate_range_test
 from .run import Run, load_run, recorded_runs, run_hash, train
@@ -37,5 +38,6 @@ __all__ = [
     "settled",
     "split_frames",
     "train",
+    "train_operated",
     "training_steps",
 ]

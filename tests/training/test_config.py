@@ -259,6 +259,7 @@ def test_the_code_a_result_depends_on_is_all_named():
         "training/__init__.py",
         "training/checkpoint.py",
         "training/evaluate.py",
+        "training/operated.py",
         "training/presets.py",
         "training/range_test.py",
         "visibility.py",
