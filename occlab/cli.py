@@ -106,8 +106,7 @@ def simulate(folder: Annotated[Path, tyro.conf.Positional], *, count: int = 8, s
     from .frames import simulate_frame
     from .frames.store import fill_store
 
-    if count < 1 or seed < 0:
-        raise OcclabError(f"expected --count of at least 1 and --seed of at least 0, got {count} and {seed}")
+    _check_streets(count, seed)
     names = [f"street-{seed + i:06d}" for i in range(count)]
     frames = fill_store(folder, names, lambda i: simulate_frame(seed + i), "simulating streets")
     print(f"{len(frames)} frames in {folder}")
@@ -131,8 +130,7 @@ def export(
     """
     from .frames import export_nuscenes, export_semantickitti, simulate_frame
 
-    if count < 1 or seed < 0:
-        raise OcclabError(f"expected --count of at least 1 and --seed of at least 0, got {count} and {seed}")
+    _check_streets(count, seed)
     frames = [simulate_frame(seed + i) for i in range(count)]
     {"nuscenes": export_nuscenes, "semantickitti": export_semantickitti}[format](frames, folder)
     print(f"{count} streets as {format} in {folder}")
@@ -226,6 +224,11 @@ def course(
     done = course_.refresh(notebooks, only) if refresh else course_.run_course(notebooks, output)
     if not done:
         sys.exit(1)
+
+
+def _check_streets(count: int, seed: int) -> None:
+    if count < 1 or seed < 0:
+        raise OcclabError(f"expected --count of at least 1 and --seed of at least 0, got {count} and {seed}")
 
 
 def _warn_of_misalignment(frames: Sequence[Any]) -> None:

@@ -74,7 +74,8 @@ def _of_folder(path: Path) -> Guess | None:
     for below in ("", "*/", "*/*/", "gts/*/*/"):
         if files := _sorted(path, f"{below}labels.npz"):
             return Guess("occ3d", "Occ3D occupancy with masks", len(files), path, files)
-    for pattern in ("scene_*/occupancy/*.npy", "occupancy/*.npy", "*.npy" if path.name == "occupancy" else "occupancy/*.npy"):
+    inside = ("*.npy",) if path.name == "occupancy" else ()
+    for pattern in ("scene_*/occupancy/*.npy", "occupancy/*.npy", *inside):
         if files := _sorted(path, pattern):
             return Guess("openoccupancy", "OpenOccupancy voxels", len(files), path, files)
     for kind, name, suffix in (("openscene", "OpenScene", "_occ_final.npy"), ("occnet", "OccNet", "_occ.npy")):

@@ -6,7 +6,7 @@ from dataclasses import asdict
 import torch
 
 from ..frames import Frame
-from ..metrics import OccupancyScore, trivial_scores
+from ..metrics import trivial_scores
 from .data import Batches
 from .loop import make_fabric
 from .run import Run
@@ -46,9 +46,9 @@ def iou_by_height(run: Run, frames: Sequence[Frame], *, threshold: float | None 
     Raises:
         OcclabError: no frame, or one with no point in the run's grid; a threshold outside [0, 1).
     """
-    score = OccupancyScore()
-    for frame, batch in zip(frames, Batches(frames, run.config), strict=True):
-        score.update(run.predict(frame)[None], batch.target, batch.mask)
+    fabric = make_fabric(run.config)
+    batches = Batches(frames, run.config, fabric.device)
+    score, _ = _evaluate(run.model().to(fabric.device), batches, fabric, running_statistics=False)
     heights = score.per_height(0.5 if threshold is None else threshold)
     occupied = score.histogram[1].sum(1) > 0
     return [

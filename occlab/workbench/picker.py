@@ -66,8 +66,5 @@ class FolderPicker:
         self._note.value = html.escape(text)
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
-        shown = self.widget._repr_mimebundle_(**kwargs)
         static = f"{html.unescape(self._note.value)} (in a running notebook: a list of folders to click through)"
-        if isinstance(shown, tuple):
-            return shown[0] | {"text/plain": static}, shown[1]
-        return shown | {"text/plain": static}
+        return self.widget._repr_mimebundle_(**kwargs) | {"text/plain": static}
