@@ -134,7 +134,7 @@ def output_prior(s: Subject) -> Finding:
     evidence |= {"cutoff": [START_WARN, START_FAIL], "source": "RetinaNet's prior, arXiv 1708.02002"}
     title = f"The output says {mean:.3f} on average where {s.rate:.4f} is occupied."
     ratio = cost / half if half > 0 else math.nan
-    if ratio > START_WARN:
+    if ratio > START_WARN and s.look.loss > s.floors.best_constant:
         bias = math.log(s.rate / (1 - s.rate)) if s.rate < 1 else 10.0
         why = f"The wrong base rate alone costs {cost:.3g}, {ratio:.1f} times an answer of 1/2; the first steps only undo it."
         fix = f"nn.init.constant_(model.last_convolution.bias, {bias:.2f})  # log(rate / (1 - rate))"
@@ -164,7 +164,11 @@ def initial_loss(s: Subject) -> Finding:
     why = f"The output is certain and wrong: its spread is {spread:.3g}. The first steps only shrink the last layer."
     fix = "nn.init.normal_(model.last_convolution.weight, std=0.01)\nnn.init.zeros_(model.last_convolution.bias)"
     experiment = Experiment(
-        "Shrink the output to a spread of 0.1", "first loss", 0.0, 1.1 * expected, lambda: (s.look.loss, _shrunk(s, spread))
+        "Shrink the output to a spread of 0.1 around p = 1/2",
+        "first loss",
+        0.0,
+        1.1 * expected,
+        lambda: (s.look.loss, _shrunk(s, spread)),
     )
     return Finding("initial-loss", "fail" if ratio > START_FAIL else "warn", title, evidence, why, fix, experiment)
 
@@ -307,13 +311,11 @@ def _shifted(s: Subject, mean: float) -> float:
 
 
 def _shrunk(s: Subject, spread: float) -> float:
-    """The first loss with the output shrunk to a spread of 0.1 around its mean."""
+    """The first loss with the output shrunk to a spread of 0.1 around 1/2."""
     logits = torch.logit(s.p(s.look.output).double().clamp(1e-12, 1 - 1e-12)) if s.takes == "probabilities" else s.look.output
     logits = logits.double()
-    middle = float(logits[s.counted.reshape(logits.shape)].mean().clamp(-5, 5))
-    return s.of_probabilities(
-        torch.sigmoid(middle + (logits - logits.mean()) * (0.1 / max(spread, 0.1))).reshape(s.target.shape)
-    )
+    shrunk = (logits - logits.mean()) * (0.1 / max(spread, 0.1))
+    return s.of_probabilities(torch.sigmoid(shrunk).reshape(s.target.shape))
 
 
 def _hardened(s: Subject) -> float:

@@ -227,6 +227,22 @@ class Subject:
         model = self.twin()
         return self.train(model, torch.optim.AdamW(trainable(model), lr=1e-3), None, None)
 
+    def from_base_rate(self, steps: int, rate: float) -> "Probe":
+        """AdamW with the output shifted, in the logit, so that its mean starts at the best constant: what is learnt is then
+        more than the base rate, which a fresh network may take hundreds of steps to find."""
+        model = self.twin()
+        at_rate = math.log(self.floors.best_p / (1 - self.floors.best_p))
+        shift = at_rate - float(self._logits(self.output).double().mean())
+
+        def loss(output: Tensor, _: Tensor) -> Tensor:
+            logits = self._logits(output) + shift
+            return self.value(logits if self.takes == "logits" else torch.sigmoid(logits))
+
+        return self.train(model, torch.optim.AdamW(trainable(model), lr=rate), steps=steps, loss=loss)
+
+    def _logits(self, output: Tensor) -> Tensor:
+        return output if self.takes == "logits" else torch.logit(output.clamp(MARGIN, 1 - MARGIN))
+
     def train(
         self, model: nn.Module, optimizer: Optimizer, scheduler: Any = None, clip_norm: float | None = None, *,
         steps: int | None = None, loss: Callable[[Tensor, Tensor], Tensor] | None = None,
