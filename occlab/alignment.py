@@ -108,7 +108,7 @@ class Alignment:
     cost: float
     """IoU that this alone costs: 1 minus the IoU of the LiDAR cloud with a copy of itself moved by the estimate."""
     findings: tuple[str, ...]
-    """Sentences: what is wrong, by how much, what it costs, how to repair it. Empty: nothing is."""
+    """Sentences: what is wrong, by how much, what it costs, how to repair it, in the order of repair. Empty: nothing is."""
     columns: tuple[int, int, int]
     """What the cloud's columns hold: 1, 2, 3 for x, y, z, negative where mirrored."""
     grid: VoxelGrid
@@ -190,7 +190,8 @@ def _cost(frames: list[Frame], pose: Pose, units: str | None, grid: VoxelGrid) -
 
 
 def _misplaced(pose: Pose, units: str | None) -> list[tuple[str, Pose, str | None]]:
-    """Each part of the estimate beyond its tolerance: a sentence without its price, and that part alone."""
+    """Each part of the estimate beyond its tolerance, in the order in which they must be undone: a sentence without its price,
+    and that part alone."""
     found = []
     if units:
         how = "low corner + (number + 0.5) x voxel size" if units == CELLS else f"divide x, y, z by {UNITS[units]:.5g}"
@@ -201,9 +202,6 @@ def _misplaced(pose: Pose, units: str | None) -> list[tuple[str, Pose, str | Non
         flip = "" if min(signs) > 0 else f" * {signs}"
         what = f"the pseudo cloud's axes are wrong, {name_axes(pose.axes)}: take xyz[:, {order}]{flip}"
         found.append((what, Pose(axes=pose.axes), None))
-    if abs(np.log(pose.scale)) > TOLERANCE["scale"]:
-        size = f"{abs(pose.scale - 1):.1%} too {'large' if pose.scale > 1 else 'small'}"
-        found.append((f"the pseudo cloud is {size}: divide x, y, z by {pose.scale:.3f}", Pose(pose.scale), None))
     if abs(pose.z_offset) > TOLERANCE["z_offset"]:
         side, undo = ("high", "subtract it from") if pose.z_offset > 0 else ("low", "add it to")
         what = f"the pseudo cloud lies {abs(pose.z_offset):.2f} m too {side}: {undo} z"
@@ -216,6 +214,9 @@ def _misplaced(pose: Pose, units: str | None) -> list[tuple[str, Pose, str | Non
         side = "down" if pose.pitch > 0 else "up"
         what = f"the pseudo cloud is pitched {abs(pose.pitch):.1f} degrees nose {side}: turn it back about y"
         found.append((what, Pose(pitch=pose.pitch), None))
+    if abs(np.log(pose.scale)) > TOLERANCE["scale"]:  # after the height, which is the enlarged cloud's
+        size = f"{abs(pose.scale - 1):.1%} too {'large' if pose.scale > 1 else 'small'}"
+        found.append((f"the pseudo cloud is {size}: divide x, y, z by {pose.scale:.3f}", Pose(pose.scale), None))
     return found
 
 

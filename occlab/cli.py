@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from .errors import OcclabError
+from .errors import OcclabError, one_line
 
 app = tyro.extras.SubcommandApp()
 
@@ -80,6 +80,9 @@ def train(
     tests = None if test is None else read_frames(test)  # before an hour of training
     frames, held_out = training.split_frames(data, size)
     if data is not None:
+        used, most = len(frames) + len(held_out), size.train_frames + size.held_out_frames
+        if used == most:
+            print(f"occlab: warning: a run of this size takes the first {most} frames and no more", file=sys.stderr)
         _warn_of_misalignment(frames[:8])
     name = preset if config is None else config.stem
     run = training.train(settings, frames, held_out, name=name, root=runs, progress=not json)
@@ -238,10 +241,10 @@ def _warn_of_misalignment(frames: Sequence[Any]) -> None:
     try:
         found = check_alignment(frames)
     except OcclabError as error:  # no Open3D here, or too few points to tell
-        print(f"occlab: alignment not checked: {error}", file=sys.stderr)
+        print(f"occlab: alignment not checked: {one_line(error)}", file=sys.stderr)
         return
     for finding in found.findings:
-        print(f"occlab: warning: {found.name}: {finding}", file=sys.stderr)
+        print(f"occlab: warning: {one_line(f'{found.name}: {finding}')}", file=sys.stderr)
 
 
 def _page(item: Any) -> str:
@@ -290,10 +293,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app.cli(prog="occlab", args=arguments)
     except OcclabError as error:
-        print(f"occlab: {error}", file=sys.stderr)
+        print(f"occlab: {one_line(error)}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
-        print(f"occlab: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
+        what = f"{error.filename or 'a file'}: {error.strerror or error}"
+        print(f"occlab: {one_line(what)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("occlab: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)

@@ -26,3 +26,10 @@ def require(module: str, *, package: str | None = None, extra: str = "course") -
     except ImportError as error:
         name = package or module.partition(".")[0]
         raise OcclabError(f"{name} could not be imported ({error}); install it with: pip install 'occlab[{extra}]'") from error
+
+
+def one_line(text: object, longest: int = 2000) -> str:
+    """Text as one line that a terminal can be shown: without control characters, which a file's name or contents may hold."""
+    plain = "".join(c if c.isprintable() else " " if c.isspace() else "" for c in str(text)[: 2 * longest])
+    plain = " ".join(plain.split())
+    return plain if len(plain) <= longest else plain[: longest - 1] + "…"

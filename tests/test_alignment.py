@@ -1,10 +1,12 @@
 """Errors planted into simulated frames, into real ones, and into a hall whose every wall is known."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 
 from occlab.alignment import CELLS, TOLERANCE, UNITS, check_alignment, name_axes
 from occlab.errors import OcclabError
@@ -88,6 +90,28 @@ def test_planted_errors_may_come_together(room):
     assert found == pytest.approx((1.06, 0.4, -3, 1.5), rel=0.1)
     assert len(result.findings) == 6
     assert "divide x, y, z by 1000" in result.findings[0]
+
+
+def test_the_findings_followed_as_sentences_in_their_order_repair_the_cloud(room):
+    """As a reader would: each number is taken from its sentence and undone on the cloud that the sentence before left."""
+    broken = moved(room, Pose(1.3, 0.9, 4, 2, (1, -2, 3)).move)
+    findings = check_alignment(broken).findings
+    assert len(findings) == 5
+    xyz = broken.pseudo[:, :3].astype(float)
+    for sentence in findings:
+        number = float(re.search(r"(?:lies|turned|pitched|by) (\d+\.\d+)", sentence)[1]) if "axes" not in sentence else 0
+        if "y is mirrored" in sentence:
+            xyz = xyz[:, [0, 1, 2]] * [1, -1, 1]
+        elif "too high" in sentence:
+            xyz = xyz - [0, 0, number]
+        elif "turned" in sentence:
+            xyz = Rotation.from_euler("z", -number, degrees=True).apply(xyz)
+        elif "nose down" in sentence:
+            xyz = Rotation.from_euler("y", -number, degrees=True).apply(xyz)
+        else:
+            xyz = xyz / number
+    near = np.linalg.norm(room.pseudo[:, :3], axis=1) < 20
+    assert np.abs(xyz - room.pseudo[:, :3])[near].max() < 0.1
 
 
 def test_repair_undoes_the_estimate_and_keeps_the_other_columns(room):

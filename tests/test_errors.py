@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from occlab.errors import OcclabError, require
+from occlab.errors import OcclabError, one_line, require
 
 
 def test_gives_the_module():
@@ -25,3 +25,8 @@ def test_open3d_comes_without_its_viewer_for_notebooks(monkeypatch):
     monkeypatch.setenv("OPEN3D_DISABLE_WEB_VISUALIZER", "false")
     require("open3d")
     assert os.environ["OPEN3D_DISABLE_WEB_VISUALIZER"] == "false"  # who wants the viewer keeps it
+
+
+def test_a_line_for_the_terminal_holds_no_control_characters():
+    assert one_line("a\x1b[31m\nb\t\x00c\u202e") == "a[31m b c"
+    assert one_line("x" * 5000, 10) == "x" * 9 + "…"

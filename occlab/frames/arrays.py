@@ -28,14 +28,20 @@ class ArrayHeader:
 
     dtype: np.dtype
     shape: tuple[int, ...]
+    """-1, in a header that is expected: any length."""
     fortran_order: bool = False
 
     @property
     def n_bytes(self) -> int:
         return math.prod(self.shape) * self.dtype.itemsize
 
+    def fits(self, wanted: "ArrayHeader") -> bool:
+        """Is it what was expected, whatever the order of its axes in the file?"""
+        same = len(self.shape) == len(wanted.shape) and self.dtype == wanted.dtype
+        return same and all(b in (-1, a) for a, b in zip(self.shape, wanted.shape, strict=True))
+
     def __str__(self) -> str:
-        return f"{self.dtype} {self.shape}"
+        return f"{self.dtype} {self.shape}".replace("-1", "N")
 
 
 def _header(file: IO[bytes], where: str, what: str) -> ArrayHeader:
@@ -103,8 +109,11 @@ def peek_npz(path: str | Path, what: str = "NumPy arrays (.npz)") -> list[str]:
         return [name.removesuffix(".npy") for name in archive.namelist()]
 
 
-def read_npz(path: str | Path, what: str, expected: Mapping[str, ArrayHeader]) -> dict[str, np.ndarray]:
+def read_npz(path: str | Path, what: str, expected: Mapping[str, ArrayHeader], *, most: int = LARGEST) -> dict[str, np.ndarray]:
     """The named arrays of an ``.npz``, each of exactly the dtype and shape that is expected; others in it are not touched.
+
+    Args:
+        most: bytes that an array of any length may take.
 
     Raises:
         OcclabError: the file is missing, no zip, damaged or cut off; an array is missing or is not what is expected. A zip
@@ -119,12 +128,13 @@ def read_npz(path: str | Path, what: str, expected: Mapping[str, ArrayHeader]) -
             if len(found) != 1:
                 names = ", ".join(sorted(info.filename.removesuffix(".npy") for info in archive.infolist())[:8])
                 raise OcclabError(f"{path}: expected {what} with one array {name!r}, got {names[:200] or 'no array'}")
-            if found[0].file_size > wanted.n_bytes + 2**16 or found[0].compress_type not in (0, zipfile.ZIP_DEFLATED):
+            largest = most if -1 in wanted.shape else wanted.n_bytes
+            if found[0].file_size > largest + 2**16 or found[0].compress_type not in (0, zipfile.ZIP_DEFLATED):
                 raise OcclabError(f"{where}: expected {wanted} as NumPy packs it, but it says {found[0].file_size:,} bytes")
             try:
                 with archive.open(found[0]) as file:
                     header = _header(file, where, what)
-                    if (header.dtype, header.shape) != (wanted.dtype, wanted.shape):
+                    if not header.fits(wanted) or header.n_bytes > largest:
                         raise OcclabError(f"{where}: expected {wanted}, got {header}")
                     arrays[name] = _data(file, header, where, what)
             except _ZIP_ERRORS as error:
@@ -136,8 +146,12 @@ def _archive(path: Path, what: str) -> zipfile.ZipFile:
     try:
         if path.stat().st_size > LARGEST:
             raise OcclabError(f"{path}: expected {what} of at most {LARGEST >> 20} MiB, got {path.stat().st_size:,} bytes")
+        with path.open("rb") as file:
+            start = file.read(2)
+        if start != b"PK":
+            raise OcclabError(f"{path}: expected {what}, but {'this is another kind of file' if start else 'it is empty'}")
         return zipfile.ZipFile(path)
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
         raise OcclabError(f"{path}: expected {what}, but it cannot be read ({error.strerror})") from error
     except _ZIP_ERRORS as error:
-        raise OcclabError(f"{path}: expected {what}, but this is no .npz, or a damaged or cut off one") from error
+        raise OcclabError(f"{path}: expected {what}, but this .npz is damaged or cut off") from error

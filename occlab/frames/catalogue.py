@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -15,10 +15,9 @@ from .frame import Frame
 from .guess import guess, read_items
 from .kitti import find_root, kitti_frames
 from .nuscenes import nuscenes_sweeps
-from .point_files import read_bin
 from .simulate import StreetConfig, simulate_frame
 from .store import VERSION, fill_store, read_frame, read_store
-from .sweep import Sweep
+from .sweep import Sweep, check_spread, read_sweep
 from .volume import OccupancyVolume
 
 SIMULATOR = ("camera", "depth_errors", "meshes", "props", "sampling", "scene", "sensors", "simulate")
@@ -63,7 +62,7 @@ def read_frames(
 
     Frames that occlab stored are read back; SemanticKITTI and KITTI odometry with both colour images become stereo frames,
     and without images take their pseudo points from ``pseudo/*.bin`` beside ``velodyne`` (float32 x, y, z, confidence),
-    where there are any. All other sweeps need ``pseudo``.
+    where there are any: then sweeps without such a file are passed over. All other sweeps need ``pseudo``.
 
     Args:
         pseudo: makes the pseudo cloud of a sweep, (N, 4) float32 in the LiDAR's frame, from its cameras and images: a depth
@@ -75,25 +74,33 @@ def read_frames(
     path = Path(path)
     root = find_root(path) if path.is_dir() else None
     if pseudo is None and root is not None and any(root.glob("sequences/*/image_2/*.png")):
-        return list(kitti_frames(path, limit=limit))
+        stereo = list(kitti_frames(path, limit=limit))
+        for frame in stereo:
+            where = root / "sequences" / frame.source["sequence"] / "velodyne" / f"{frame.source['frame']}.bin"
+            check_spread(where, frame.lidar)
+        return stereo
     found = guess(path)
     if found.kind == "frames":
         return read_store(path, limit) if path.is_dir() else [read_frame(path)]
     depth = getattr(pseudo, "__name__", type(pseudo).__name__)  # what made the clouds, for the frames' source
     if pseudo is None and root is not None and any(root.glob("sequences/*/pseudo/*.bin")):
         pseudo, depth = partial(_beside, root), "pseudo/*.bin"
+        paired = tuple(sweep for sweep in found.files if (sweep.parents[1] / "pseudo" / sweep.name).is_file())
+        if not paired:
+            raise OcclabError(f"{path}: expected pseudo/*.bin of the same names as velodyne/*.bin, found none that match")
+        found = replace(found, files=paired)
     frames = []
     for item in nuscenes_sweeps(found.path, limit=limit) if found.kind == "nuscenes" else read_items(found, limit):
         if isinstance(item, OccupancyVolume):
             raise OcclabError(f"{path}: expected point clouds to make frames of, got {found.what}, which are voxels")
         if pseudo is None:
             raise OcclabError(
-                f"{path}: {found.what} has sweeps but no pseudo clouds; give read_frames a function of a sweep that makes one, "
-                "such as a depth model's: read_frames(path, pseudo=...)"
+                f"{path}: expected pseudo clouds beside the sweeps of {found.what}, found none; give read_frames a function of "
+                "a sweep that makes one, such as a depth model's: read_frames(path, pseudo=...)"
             )
         frames.append(item.with_pseudo(pseudo(item), depth))
     return frames
 
 
 def _beside(root: Path, sweep: Sweep) -> np.ndarray:
-    return read_bin(root / "sequences" / sweep.source["sequence"] / "pseudo" / f"{sweep.source['frame']}.bin", 4)
+    return read_sweep(root / "sequences" / sweep.source["sequence"] / "pseudo" / f"{sweep.source['frame']}.bin", 4)

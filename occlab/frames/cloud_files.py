@@ -15,7 +15,7 @@ import numpy as np
 from ..errors import OcclabError, require
 from .arrays import LARGEST, read_npy
 from .point_files import read_bin
-from .sweep import Sweep
+from .sweep import Sweep, check_size, check_spread
 
 SUFFIXES = (".bin", ".las", ".laz", ".npy", ".pcd", ".ply")
 FAR = 10_000.0
@@ -75,6 +75,7 @@ def read_cloud_and_origin(path: str | Path) -> tuple[np.ndarray, tuple[float, fl
     if np.abs(xyz).max() > FAR:
         low, high = xyz.min(axis=0), xyz.max(axis=0)
         origin = np.floor(np.array([(low[0] + high[0]) / 2, (low[1] + high[1]) / 2, low[2]]))
+    check_spread(path, xyz)
     points = np.zeros((len(xyz), 4), np.float32)
     with np.errstate(over="ignore"):  # said below, in words
         points[:, :3] = xyz - origin
@@ -110,8 +111,8 @@ def cloud_folder(path: str | Path) -> Iterator[Sweep]:
     """Sweeps of a folder of point clouds, in the order of their names.
 
     Coordinates are taken as x forward, y left, z up with the origin at the LiDAR, since no such file says what they are;
-    only a ``.bin`` of five columns is nuScenes' (x right, y forward) and is turned. ``source`` has the ``origin`` that was
-    subtracted from map coordinates.
+    only a ``.bin`` of five columns is nuScenes' (x right, y forward) and is turned. Where a ``.pcd`` says that its sensor was
+    (VIEWPOINT) is not applied. ``source`` has the ``origin`` that was subtracted from map coordinates.
 
     Raises:
         OcclabError: as for :func:`cloud_paths` and :func:`read_cloud`.
@@ -149,6 +150,7 @@ def _bin(path: Path) -> _Columns:
 
 def _bin_columns(path: Path) -> int:
     """4 or 5; 4 also where neither fits, so that reading with 4 says what is wrong."""
+    check_size(path)
     for columns in (4, 5):
         try:
             read_bin(path, columns)
@@ -281,11 +283,11 @@ def _pcd(path: Path) -> _Columns:
         dtype = {"I": "i", "U": "u", "F": "f"}.get(kind, "?") + size
         if dtype not in ("i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f4", "f8"):
             raise OcclabError(
-                f"{path}: expected PCD fields of TYPE I, U or F and SIZE 1, 2, 4 or 8, got {dtype[:9]} for {name}"
+                f"{path}: expected PCD fields of TYPE I, U or F and SIZE 1, 2, 4 or 8, got {dtype[:9]!r} for {name[:40]!r}"
             )
         fields.append((name, dtype, max(_count(count, path, "COUNT"), 1)))
     if any([field[1:] for field in fields if field[0] == axis] not in ([("f4", 1)], [("f8", 1)]) for axis in "xyz"):
-        raise OcclabError(f"{path}: expected a PCD file with float fields x, y and z, got fields {' '.join(names)[:80]}")
+        raise OcclabError(f"{path}: expected a PCD file with float fields x, y and z, got fields {' '.join(names)[:80]!r}")
     form = header["DATA"][0]
     if form not in ("ascii", "binary", "binary_compressed"):
         raise OcclabError(f"{path}: expected DATA ascii, binary or binary_compressed, got {form[:40]!r}")
@@ -300,7 +302,7 @@ def _ply(path: Path) -> _Columns:
             form = words[1]
         elif words[:1] == ["element"] and len(words) == 3:
             element = words[1]
-            elements[element] = _count(words[2], path, f"the number of {element[:40]}")
+            elements[element] = _count(words[2], path, f"the number of {element[:40]!r}")
         elif words[:1] == ["property"] and element == "vertex":
             if len(words) != 3 or words[1] not in _PLY_TYPES:
                 raise OcclabError(f"{path}: expected one number a property of its vertices, got {' '.join(words)[:60]!r}")
@@ -311,7 +313,7 @@ def _ply(path: Path) -> _Columns:
         raise OcclabError(f"{path}: expected a PLY file of vertices alone, got elements {str(elements)[:200]}")
     if any([dtype for name, dtype, _ in fields if name == axis] not in (["f4"], ["f8"]) for axis in "xyz"):
         names = " ".join(name for name, *_ in fields)
-        raise OcclabError(f"{path}: expected vertices with float x, y and z, got {names[:80] or 'no property'}")
+        raise OcclabError(f"{path}: expected vertices with float x, y and z, got {names[:80]!r}")
     order = ">" if form == "binary_big_endian" else "<"
     columns = _read_columns(path, offset, form.partition("_")[0], elements["vertex"], fields, order)
     return _xyz_intensity(columns)

@@ -23,6 +23,7 @@ from ..errors import OcclabError, require
 from .camera import Camera
 from .frame import Frame
 from .meshes import KINDS, Mesh, merge
+from .nuscenes import FROM_NUSCENES
 from .scene import END, LIDAR_HEIGHT, Road
 from .sensors import RayTarget, camera_rig
 from .simulate import _stream
@@ -30,8 +31,6 @@ from .street_truth import Street, street_of, write_folder
 
 EGO_FROM_LIDAR = np.array([[1.0, 0, 0, 0.9437], [0, 1, 0, 0], [0, 0, 1, LIDAR_HEIGHT], [0, 0, 0, 1]])
 """Occlab's LiDAR coordinates to nuScenes' ego ones: same axes, origin 0.94 m behind and 1.84 m below, as on the real car."""
-_OCCLAB_FROM_TOP = np.array([[0.0, 1, 0, 0], [-1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
-"""LIDAR_TOP's axes (x right, y forward) to occlab's (x forward, y left)."""
 _MAP = 256.0  # metres along each side of a map
 _START = 1_600_000_000_000_000  # microseconds: the first frame's time, a day in 2020
 _COLOURS = {
@@ -108,7 +107,7 @@ def _shared_tables() -> Tables:
         {"token": number, "level": level, "description": f"visibility of whole object is {level[1:]} %"}
         for number, level in _VISIBILITY.items()
     ]
-    places = [("LIDAR_TOP", "lidar", EGO_FROM_LIDAR @ _OCCLAB_FROM_TOP, [])]
+    places = [("LIDAR_TOP", "lidar", EGO_FROM_LIDAR @ FROM_NUSCENES, [])]
     for camera in camera_rig():
         ego_from_camera = EGO_FROM_LIDAR @ np.linalg.inv(camera.lidar_to_camera)
         places.append((camera.name, "camera", ego_from_camera, [list(row) for row in camera.intrinsics]))

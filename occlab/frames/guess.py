@@ -18,10 +18,10 @@ from . import occupancy_files
 from .arrays import peek_npy, peek_npz, read_npy
 from .cloud_files import SUFFIXES, cloud_paths, cloud_sweep
 from .frame import Frame
-from .kitti import find_root, list_sequences
-from .point_files import read_bin
+from .kitti import find_root
+from .nuscenes_tables import find_tables
 from .store import read_frame
-from .sweep import Sweep
+from .sweep import Sweep, read_sweep
 from .volume import OccupancyVolume
 
 UNDERSTOOD = (
@@ -63,12 +63,10 @@ def guess(path: str | Path) -> Guess:
 
 
 def _of_folder(path: Path) -> Guess | None:
-    if any(path.glob("v1.0-*/sample_data.json")) or (path / "sample_data.json").is_file():
+    if any(_sorted(folder, "*.json") for folder in find_tables(path)):
         return Guess("nuscenes", "nuScenes v1.0", None, path)
     if (root := find_root(path)) is not None:
-        sweeps = tuple(sorted(root.glob("sequences/*/velodyne/*.bin")))
-        what = f"SemanticKITTI or KITTI odometry, sequences {', '.join(list_sequences(root))}"
-        return Guess("kitti", what, len(sweeps), root, sweeps)
+        return _of_sequences(root)
     if path.name == "voxels" and (files := _sorted(path, "*.bin")):
         return Guess("semantickitti-voxels", "SemanticKITTI voxels", len(files), path, files)
     for below in ("", "*/", "*/*/", "gts/*/*/"):
@@ -89,6 +87,17 @@ def _of_folder(path: Path) -> Guess | None:
     clouds = tuple(cloud_paths(path))
     one = _of_file(clouds[0])
     return None if one is None else Guess(one.kind, one.what, len(clouds), path, clouds)
+
+
+def _of_sequences(root: Path) -> Guess:
+    for folder, kind, what in (
+        ("velodyne", "kitti", "SemanticKITTI or KITTI odometry"),
+        ("voxels", "semantickitti-voxels", "SemanticKITTI voxels"),  # they can be downloaded without the sweeps
+    ):
+        if files := _sorted(root, f"sequences/*/{folder}/*.bin"):
+            sequences = sorted({file.parents[1].name for file in files})
+            return Guess(kind, f"{what}, sequences {', '.join(sequences)}", len(files), root, files)
+    raise OcclabError(f"{root}: expected sweeps or voxels in sequences/NN/velodyne/*.bin or sequences/NN/voxels, found none")
 
 
 def _of_file(path: Path) -> Guess | None:
@@ -154,14 +163,11 @@ def read_items(found: Guess, limit: int | None = None) -> Iterator[Item]:
 def _read_item(kind: str, path: Path) -> Item:
     if kind == "kitti":
         source = {"data_set": "SemanticKITTI", "sequence": path.parents[1].name, "frame": path.stem}
-        points = read_bin(path, 4)
-        return Sweep(points, f"semantickitti-{source['sequence']}-{path.stem}", source)
+        return Sweep(read_sweep(path, 4), f"semantickitti-{source['sequence']}-{path.stem}", source)
     if kind == "semantickitti-voxels":
-        stem = path.with_suffix("")
-        try:
+        stem, shifted = path.with_suffix(""), False
+        if (path.parents[1] / "velodyne" / f"{path.stem}.bin").is_file():  # without the sweep nothing tells: as documented
             shifted = occupancy_files.semantickitti_release(path.parents[1], limit=1).shifted
-        except OcclabError:  # without the sweeps nothing tells: as documented
-            shifted = False
         of = "scene" if stem.with_suffix(".label").is_file() else "scan"
         return occupancy_files.read_semantickitti_volume(stem, of, shifted=shifted)
     readers: dict[str, Callable[[Path], Item]] = {
@@ -228,7 +234,7 @@ def _words(found: Guess, rows: list[dict[str, Any]]) -> str:
     count = "" if found.count is None else f", {found.count:,} in all"
     lines = [f"{found.path}: {found.what}{count}"]
     for row in rows:
-        lines.append(row["name"])
+        lines.append("".join(c if c.isprintable() else "?" for c in row["name"]))  # a file may say what it likes to a terminal
         for name, cloud in row.get("clouds", {}).items():
             spans = ", ".join(f"{axis} {low:.1f} to {high:.1f}" for axis, (low, high) in cloud["range"].items())
             near = f", {cloud['within_2_m']:.1%} within 2 m of the origin" if cloud["within_2_m"] > 0.01 else ""

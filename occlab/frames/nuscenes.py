@@ -20,8 +20,7 @@ import numpy as np
 from ..errors import OcclabError
 from .camera import Camera
 from .nuscenes_tables import FIELDS, NuscenesTables, Record, index_tables, read_tables
-from .point_files import read_bin
-from .sweep import Box, Sweep
+from .sweep import Box, Sweep, read_sweep
 
 LIDAR = "LIDAR_TOP"
 OWN_CAR = (-1.7, 2.6, -1.0, 1.0)
@@ -188,7 +187,7 @@ def _with_earlier(tables: NuscenesTables, key: Record, count: int) -> Iterator[R
 
 def _read_points(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """(N, 4) float32 in occlab's axes, intensity in [0, 1], and (N,) bool: is it the own car?"""
-    x, y, z, intensity, _ = read_bin(path, 5).T
+    x, y, z, intensity, _ = read_sweep(path, 5).T
     if not (intensity.min() >= 0 and intensity.max() <= 255):
         raise OcclabError(f"{path}: expected intensity in [0, 255], got {intensity.min():g} to {intensity.max():g}")
     points = np.column_stack([y, -x, z, intensity / 255])

@@ -35,19 +35,23 @@ def _intrinsics(value: Any) -> bool:
     return len(value) == 3 and all(_vector(row, 3) for row in value) and value[0][0] > 0 and value[1][1] > 0
 
 
+def _text(value: Any) -> bool:
+    return isinstance(value, str) and 0 < len(value) < 1000 and value.isprintable()
+
+
 def _whole(value: Any) -> bool:
     return type(value) is int and 0 <= value < 2**63
 
 
 Kind = tuple[str, Callable[[Any], bool]]
-_TEXT: Kind = ("a text", lambda v: isinstance(v, str) and v != "")
+_TEXT: Kind = ("a printable text", _text)
 _POSITION: Kind = ("3 finite numbers, metres", lambda v: _vector(v, 3))
 _ROTATION: Kind = ("a quaternion w x y z of norm 1", _quaternion)
 _SIZE: Kind = ("3 positive numbers: width, length, height", lambda v: _vector(v, 3) and min(v) > 0)
 _INTRINSICS: Kind = ("3 x 3 numbers with focal lengths above 0, or [] where the sensor is no camera", _intrinsics)
 _WHOLE: Kind = ("a whole number, 0 or more", _whole)
 _FLAG: Kind = ("true or false", lambda v: isinstance(v, bool))
-_FILE: Kind = ("a path inside the data set", lambda v: isinstance(v, str) and v != "" and not _LEAVES.search(v))
+_FILE: Kind = ("a path inside the data set", lambda v: _text(v) and not _LEAVES.search(v))
 
 FIELDS: dict[str, dict[str, Kind]] = {
     "category": {"name": _TEXT},
@@ -224,8 +228,8 @@ def _by_token(path: Path, table: str, rows: Any) -> dict[str, Record]:
         if not isinstance(row, dict):
             raise OcclabError(f"{path}: record {i}: expected an object, got {reprlib.repr(row)}")
         token = row.get("token")
-        if not isinstance(token, str) or not token or token in records:
-            fault = "given twice" if isinstance(token, str) and token in records else "missing or no text"
+        if not _text(token) or token in records:
+            fault = "given twice" if isinstance(token, str) and token in records else "missing or no printable text"
             raise OcclabError(f"{path}: record {i}: expected a token of its own, but it is {fault}: {reprlib.repr(token)}")
         for field, (expected, fits) in FIELDS[table].items():
             if not fits(row.get(field)):

@@ -15,14 +15,17 @@ cells of 0.512 m first, with the low bytes apart: a KITTI sweep then packs into 
 import hashlib
 import io
 import json
+import reprlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from ..errors import OcclabError
 from ..files import write_atomically
+from .arrays import ArrayHeader, peek_npz, read_npz
 from .camera import Camera
 from .frame import Frame
 
@@ -31,8 +34,14 @@ STEP = 0.002
 """Metres between neighbouring stored coordinates."""
 REACH = 32768 * STEP
 """Metres: points at or beyond +-65.536 along any axis are not stored."""
+MOST_POINTS = 2**23
+"""Points of a cloud that are stored at most, as many as ``voxelize`` takes."""
 _FORMAT = "occlab frame"
+_WHAT = "a frame file (.npz written by occlab)"
 _CLOUDS = ("pseudo", "lidar")
+_LONGEST_HEADER = 2**20  # bytes
+_BYTES = ArrayHeader(np.dtype(np.uint8), (-1,))
+_POINTS = ArrayHeader(np.dtype(np.uint8), (7, -1))
 
 
 def _pack(points: np.ndarray, what: str) -> np.ndarray:
@@ -42,6 +51,8 @@ def _pack(points: np.ndarray, what: str) -> np.ndarray:
         raise OcclabError(
             f"{what}: the fourth column must lie in [0, 1] to be stored, got {fourth.min():g} to {fourth.max():g}"
         )
+    if len(points) > MOST_POINTS:
+        raise OcclabError(f"{what}: at most {MOST_POINTS:,} are stored, got {len(points):,}")
     step = np.floor(points[:, :3] / np.float64(STEP)) + 32768
     near = ((step >= 0) & (step < 65536)).all(axis=1)
     if not near.any():
@@ -55,9 +66,11 @@ def _pack(points: np.ndarray, what: str) -> np.ndarray:
 
 
 def _unpack(rows: np.ndarray) -> np.ndarray:
-    high, low = rows[:3].astype(np.float64), rows[[4, 5, 3]]
-    xyz = (high * 256 + low - 32768 + 0.5) * STEP
-    return np.column_stack([xyz.T, rows[6] / 255]).astype(np.float32)
+    points = np.empty((rows.shape[1], 4), np.float32)
+    for axis, low in enumerate((4, 5, 3)):
+        points[:, axis] = (rows[axis] * 256.0 + rows[low] - 32768 + 0.5) * STEP
+    points[:, 3] = rows[6] / 255
+    return points
 
 
 def _digest(arrays: dict[str, np.ndarray]) -> np.ndarray:
@@ -75,8 +88,8 @@ def write_frame(path: str | Path, frame: Frame) -> None:
     :func:`read_frame` returns rather than what was written, then a fresh frame and a stored one are the same data.
 
     Raises:
-        OcclabError: a fourth column outside [0, 1], a source that is not JSON, no point in reach, or a folder that cannot
-            be written.
+        OcclabError: a fourth column outside [0, 1], a source that is not JSON or longer than 1 MiB, no point in reach or more
+            than :data:`MOST_POINTS`, or a folder that cannot be written.
     """
     path = Path(path)
     header = {"format": _FORMAT, "version": VERSION, "name": frame.name, "source": frame.source}
@@ -85,6 +98,8 @@ def write_frame(path: str | Path, frame: Frame) -> None:
         text = json.dumps(header, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise OcclabError(f"frame {frame.name}: its source must be JSON to be stored: {error}") from error
+    if len(text.encode()) > _LONGEST_HEADER:
+        raise OcclabError(f"frame {frame.name}: name, source and view take {len(text):,} characters, more than are stored")
     arrays = {"header": np.frombuffer(text.encode(), np.uint8)}
     arrays |= {what: _pack(getattr(frame, what), f"frame {frame.name}: {what} points") for what in _CLOUDS}
     buffer = io.BytesIO()
@@ -92,58 +107,49 @@ def write_frame(path: str | Path, frame: Frame) -> None:
     write_atomically(path, lambda partial: partial.write_bytes(buffer.getbuffer()))
 
 
-def _arrays(path: Path) -> dict[str, np.ndarray]:
-    """The file's four arrays, each uint8."""
+def _header(path: Path) -> dict[str, Any]:
+    """What the file says of itself, beside the points."""
+    if "header" not in peek_npz(path, _WHAT):
+        raise OcclabError(f"{path}: expected {_WHAT}, but this .npz was not written by occlab: it has no header")
+    text = read_npz(path, _WHAT, {"header": _BYTES}, most=_LONGEST_HEADER)["header"].tobytes()
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise OcclabError(f"{path}: expected a frame file, but it cannot be read ({error.strerror})") from error
-    if not content.startswith(b"PK"):
-        raise OcclabError(f"{path}: expected a frame file (.npz written by occlab), but this is another kind of file")
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            if "header" not in archive.files:
-                raise OcclabError(f"{path}: expected a frame file, but this .npz was not written by occlab: it has no header")
-            return {name: archive[name] for name in ("header", *_CLOUDS, "sha256") if name in archive.files}
-    except (OcclabError, MemoryError):
-        raise
-    except Exception as error:  # zipfile, zlib, lzma and numpy each have their own for a broken archive
-        raise OcclabError(f"{path}: this frame file is damaged or cut off ({error}); expected a whole .npz") from error
+        header = json.loads(text)
+        known, version = header["format"] == _FORMAT, header["version"]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise OcclabError(f"{path}: expected {_WHAT}, but its header is not an occlab frame's") from error
+    if not known:
+        raise OcclabError(f"{path}: expected {_WHAT}, but its header names the format {reprlib.repr(header['format'])}")
+    if type(version) is not int or version > VERSION:
+        raise OcclabError(
+            f"{path}: expected frame version {VERSION}, got {reprlib.repr(version)}, of a newer occlab perhaps; update occlab"
+        )
+    return header
 
 
 def read_frame(path: str | Path) -> Frame:
-    """Read one frame and check it against its hash.
+    """Read one frame and check it against its hash. No file takes more memory than :data:`MOST_POINTS` a cloud do.
 
     Raises:
         OcclabError: the file is missing, cut off, damaged, of a newer version, or not a frame; the sentence says which.
     """
     path = Path(path)
-    arrays = _arrays(path)
-    try:
-        header = json.loads(arrays["header"].tobytes())
-        known = header["format"] == _FORMAT
-        version = int(header["version"])
-    except (ValueError, TypeError, KeyError) as error:
-        raise OcclabError(f"{path}: expected a frame file, but its header is not an occlab frame's") from error
-    if not known:
-        raise OcclabError(f"{path}: expected a frame file, but its header names the format {header['format']!r}")
-    if version > VERSION:
+    header = _header(path)
+    expected = {"header": _BYTES, **dict.fromkeys(_CLOUDS, _POINTS), "sha256": ArrayHeader(_BYTES.dtype, (32,))}
+    arrays = read_npz(path, _WHAT, expected, most=7 * MOST_POINTS)
+    if not np.array_equal(arrays["sha256"], _digest(arrays)):
         raise OcclabError(
-            f"{path}: written by a newer occlab (frame version {version}, this one reads {VERSION}); update occlab"
+            f"{path}: expected {_WHAT}, but it is damaged: its content does not match the sha256 that was stored with it"
         )
-    if len(arrays) != 4 or not np.array_equal(arrays["sha256"], _digest(arrays)):
-        raise OcclabError(f"{path}: this frame file is damaged: its content does not match the sha256 that was stored with it")
-    clouds = {what: arrays[what] for what in _CLOUDS}
-    for what, rows in clouds.items():
-        if rows.dtype != np.uint8 or rows.ndim != 2 or rows.shape[0] != 7:
-            raise OcclabError(f"{path}: expected {what} as uint8 of shape (7, N), got {rows.dtype} {rows.shape}")
     try:
+        name, source = header["name"], header["source"]
+        if not isinstance(name, str) or not isinstance(source, dict):
+            raise OcclabError("name or source is of another type")
         view = tuple(Camera.from_json(camera) for camera in header["view"])
-        return Frame(
-            **{what: _unpack(rows) for what, rows in clouds.items()}, name=header["name"], source=header["source"], view=view
-        )
-    except (KeyError, TypeError, OcclabError) as error:
-        raise OcclabError(f"{path}: its header lacks what a frame needs: {error}") from error
+        if not all(type(side) is int and side > 0 for camera in view for side in (camera.width, camera.height)):
+            raise OcclabError("a camera's width and height are not whole numbers above 0")
+        return Frame(_unpack(arrays["pseudo"]), _unpack(arrays["lidar"]), name, source, view)
+    except (KeyError, TypeError, OverflowError, OcclabError) as error:
+        raise OcclabError(f"{path}: expected {_WHAT}, but its header lacks what a frame needs: {error}") from error
 
 
 def read_store(folder: str | Path, limit: int | None = None) -> list[Frame]:

@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 
 from ..errors import OcclabError
+from .arrays import LARGEST
 from .camera import Camera
 from .frame import Frame
+from .point_files import read_bin
 
 
 @dataclass(frozen=True)
@@ -65,3 +67,36 @@ class Sweep:
             depth: what made it, e.g. ``Depth Anything 3``; kept in the frame's source.
         """
         return Frame(pseudo, self.points, self.name, self.source | {"depth": depth}, self.cameras)
+
+
+def read_sweep(path: Path, columns: int) -> np.ndarray:
+    """:func:`.point_files.read_bin`, of a file that is no larger than a sweep can be, and not all one point.
+
+    Raises:
+        OcclabError: it is; or as ``read_bin``.
+    """
+    check_size(path)
+    points = read_bin(path, columns)
+    check_spread(path, points)
+    return points
+
+
+def check_size(path: Path) -> None:
+    """Refuse a file without a header that is too large to be a sweep, before it is read.
+
+    Raises:
+        OcclabError: it is.
+    """
+    if path.is_file() and path.stat().st_size > LARGEST:
+        raise OcclabError(f"{path}: expected a sweep of at most {LARGEST >> 20} MiB, got {path.stat().st_size >> 20} MiB")
+
+
+def check_spread(path: Path, points: np.ndarray) -> None:
+    """Refuse a sweep whose points are all one: a buffer that nothing was written to, most often of zeros.
+
+    Raises:
+        OcclabError: they are.
+    """
+    if len(points) > 1 and (points[:, :3] == points[0, :3]).all():
+        place = ", ".join(f"{value:g}" for value in points[0, :3])
+        raise OcclabError(f"{path}: expected a point cloud, but all its {len(points)} points lie at one place, {place}")

@@ -84,6 +84,18 @@ def test_named_arrays_come_back_and_others_are_not_touched(tmp_path):
         np.testing.assert_array_equal(read_npz(tmp_path / "x.npz", "arrays", WANTED)["a"], array)
 
 
+def test_an_array_of_any_length_may_take_so_many_bytes(tmp_path):
+    array = np.random.default_rng(0).random((3, 70_000))
+    np.savez(tmp_path / "x.npz", a=array)
+    wanted = {"a": ArrayHeader(np.dtype("f8"), (3, -1))}
+    np.testing.assert_array_equal(read_npz(tmp_path / "x.npz", "arrays", wanted)["a"], array)
+    np.testing.assert_array_equal(read_npz(tmp_path / "x.npz", "arrays", wanted, most=array.nbytes)["a"], array)
+    with pytest.raises(OcclabError, match=r"expected float64 \(3, N\)"):
+        read_npz(tmp_path / "x.npz", "arrays", wanted, most=array.nbytes - 1)
+    with pytest.raises(OcclabError, match=r"expected float64 \(4, N\), got float64 \(3, 70000\)"):
+        read_npz(tmp_path / "x.npz", "arrays", {"a": ArrayHeader(np.dtype("f8"), (4, -1))})
+
+
 def zipped(content: bytes, name: str = "a.npy", method: int = zipfile.ZIP_DEFLATED) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", method) as archive:
@@ -100,9 +112,10 @@ def lying() -> bytes:
 
 WHOLE = zipped(npy(np.random.default_rng(0).integers(0, 256, (200, 100), np.uint8)))
 BAD_NPZ = {
-    "empty": (b"", "no .npz"),
-    "no zip": (b"PK\x03\x04 and so on", "no .npz"),
-    "cut": (WHOLE[:-30], "no .npz"),
+    "empty": (b"", "it is empty"),
+    "text": (b"x y z\n1 2 3\n", "another kind of file"),
+    "no zip": (b"PK\x03\x04 and so on", "damaged or cut off"),
+    "cut": (WHOLE[:-30], "damaged or cut off"),
     "damaged": (WHOLE[:9000] + b"\xff" * 50 + WHOLE[9050:], "damaged or cut off"),
     "other name": (zipped(npy(np.zeros(3)), "b.npy"), "one array 'a', got b"),
     "other shape": (zipped(npy(np.zeros((100, 200), np.uint8))), r"expected uint8 \(200, 100\), got uint8 \(100, 200\)"),

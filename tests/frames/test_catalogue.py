@@ -98,7 +98,7 @@ def sweep_file(folder: Path, name: str, seed: int) -> None:
 def test_a_folder_of_sweeps_needs_a_maker_of_pseudo_clouds(tmp_path):
     sweep_file(tmp_path, "a.bin", 1)
     sweep_file(tmp_path, "b.bin", 2)
-    with pytest.raises(OcclabError, match=r"has sweeps but no pseudo clouds; give read_frames a function"):
+    with pytest.raises(OcclabError, match=r"expected pseudo clouds beside the sweeps of .*; give read_frames a function"):
         read_frames(tmp_path)
 
     def halved(sweep):
@@ -113,12 +113,17 @@ def test_a_folder_of_sweeps_needs_a_maker_of_pseudo_clouds(tmp_path):
 def test_sequences_without_images_take_the_pseudo_clouds_beside_their_sweeps(tmp_path):
     sequence = tmp_path / "sequences" / "04"
     sweep_file(sequence / "velodyne", "000007.bin", 1)
-    with pytest.raises(OcclabError, match="has sweeps but no pseudo clouds"):
+    with pytest.raises(OcclabError, match="expected pseudo clouds beside the sweeps of SemanticKITTI"):
         read_frames(tmp_path)
     sweep_file(sequence / "pseudo", "000007.bin", 3)
     (frame,) = read_frames(tmp_path)
     assert np.array_equal(frame.lidar, made(1, 50).lidar)
     assert np.array_equal(frame.pseudo, made(3, 50).pseudo)
+    sweep_file(sequence / "velodyne", "000006.bin", 5)  # of this one nobody made a pseudo cloud
+    assert [f.source["frame"] for f in read_frames(tmp_path, limit=1)] == ["000007"]
+    (sequence / "pseudo" / "000007.bin").rename(sequence / "pseudo" / "7.bin")
+    with pytest.raises(OcclabError, match=r"expected pseudo/\*\.bin of the same names as velodyne/\*\.bin"):
+        read_frames(tmp_path)
     (sequence / "pseudo" / "000007.bin").write_bytes(b"half")
     with pytest.raises(OcclabError, match=r"pseudo.000007\.bin: expected little-endian float32"):
         read_frames(tmp_path)

@@ -253,7 +253,7 @@ BROKEN = {
     "axes.pcd": (pcd(P).replace(b"FIELDS x y z", b"FIELDS x y w"), "float fields x, y and z"),
     "twice.pcd": (pcd(P).replace(b"FIELDS x y z intensity", b"FIELDS x y z x"), "float fields x, y and z"),
     "fields.pcd": (pcd(P).replace(b"SIZE 4 4 4 4", b"SIZE 4 4 4"), "as many FIELDS as SIZE"),
-    "size.pcd": (pcd(P).replace(b"SIZE 4 4 4 4", b"SIZE 4 4 4 3"), "got f3 for intensity"),
+    "size.pcd": (pcd(P).replace(b"SIZE 4 4 4 4", b"SIZE 4 4 4 3"), "got 'f3' for 'intensity'"),
     "width.pcd": (pcd(P).replace(b"WIDTH 50", b"WIDTH 49"), "POINTS of WIDTH x HEIGHT"),
     "word.pcd": (pcd(P).replace(b"WIDTH 50", b"WIDTH -5"), "whole number as WIDTH, got '-5'"),
     "form.pcd": (pcd(P).replace(b"DATA binary", b"DATA base64"), "DATA ascii, binary or binary_compressed, got 'base64'"),

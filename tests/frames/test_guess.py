@@ -41,6 +41,7 @@ CASES = {
     "nuscenes": (lambda r: put(r / "v1.0-mini/sample_data.json", np.uint8([91, 93])), "", None),
     "kitti": (lambda r: put(r / "dataset/sequences/04/velodyne/000001.bin", points()), "", 1),
     "semantickitti-voxels": (lambda r: put(r / "04/voxels/000000.bin", np.ones(262_144, np.uint8)), "04/voxels", 1),
+    "semantickitti-voxels alone": (lambda r: put(r / "sequences/04/voxels/000000.bin", np.ones(262_144, np.uint8)), "", 1),
     "occ3d": (lambda r: occ3d(r / "gts/scene-0001/abc/labels.npz"), "", 1),
     "occ3d one": (lambda r: occ3d(r / "abc/labels.npz"), "abc/labels.npz", 1),
     "occ3d scene": (lambda r: occ3d(r / "abc/labels.npz"), "", 1),

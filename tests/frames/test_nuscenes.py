@@ -318,10 +318,6 @@ def change(row: int, **values) -> Callable[[Path], None]:
     return spoil
 
 
-def zeros(root: Path) -> None:
-    np.zeros((500, 5), "<f4").tofile(lidar_file(root))
-
-
 def bright(root: Path) -> None:
     rows = np.fromfile(lidar_file(root), "<f4").reshape(-1, 5)
     rows[0, 3] = 300
@@ -341,7 +337,11 @@ SPOILERS = {
         lambda r: lidar_file(r).write_bytes(bytes(39)),
         r"pcd\.bin: expected .* not a whole number of 20-byte points",
     ),
-    "zeros": (zeros, r"LIDAR_TOP__\d+\.pcd\.bin: expected a LiDAR sweep, but all 500 points lie where the own car is"),
+    "zeros": (lambda r: lidar_file(r).write_bytes(bytes(10_000)), r"\.pcd\.bin: .* all its 500 points lie at one place"),
+    "only the own car": (
+        lambda r: np.tile(np.column_stack([ON_OWN_CAR, np.ones((3, 2))]), (9, 1)).astype("<f4").tofile(lidar_file(r)),
+        r"LIDAR_TOP__\d+\.pcd\.bin: expected a LiDAR sweep, but all 27 points lie where the own car is",
+    ),
     "intensity": (bright, r"LIDAR_TOP__\d+\.pcd\.bin: expected intensity in \[0, 255\], got 0 to 300"),
 }
 

@@ -125,14 +125,14 @@ SPOILERS = {
     "no record": (content("attribute", "[7]"), r"attribute\.json: record 0: expected an object, got 7"),
     "no token": (
         change("log", 0, token=...),
-        r"log\.json: record 0: expected a token of its own, but it is missing or no text",
+        r"log\.json: record 0: expected a token of its own, but it is missing or no printable text",
     ),
     "list for token": (
         change("log", 0, token=["g"]),
         r"log\.json: record 0: expected a token of its own, but it is missing or",
     ),
     "token twice": (change("sample", 1, token="second"), r"sample\.json: record 1: expected a token .* given twice: 'second'"),
-    "no field": (change("log", 0, vehicle=...), r"log\.json: record g: vehicle: expected a text, got no such field"),
+    "no field": (change("log", 0, vehicle=...), r"log\.json: record g: vehicle: expected a printable text, got no such field"),
     "matrix": (change("ego_pose", 0, rotation=TURN), rf"ego_pose\.json: record e: {NO_ROTATION} \[\[1, 0, 0\]"),
     "norm": (change("calibrated_sensor", 0, rotation=[1, 1, 0, 0]), rf"calibrated_sensor\.json: record cl: {NO_ROTATION}"),
     "three": (change("sample_annotation", 1, rotation=[0, 0, 1]), rf"sample_annotation\.json: record b: {NO_ROTATION}"),

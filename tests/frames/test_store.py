@@ -1,6 +1,7 @@
 import json
 import os
 import pickle
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from occlab.errors import OcclabError
-from occlab.frames import Camera, Frame, read_frame, write_frame
+from occlab.frames import Camera, Frame, read_frame, store, write_frame
 from occlab.frames.store import REACH, STEP, VERSION, fill_store, read_store
 from occlab.grid import VoxelGrid
 from occlab.voxelize import voxelize
@@ -175,7 +176,7 @@ def another_zip(path: Path) -> None:
 
 SPOILERS = {
     "missing": (Path.unlink, "cannot be read"),
-    "empty": (lambda p: p.write_bytes(b""), "another kind of file"),
+    "empty": (lambda p: p.write_bytes(b""), "but it is empty"),
     "text": (lambda p: p.write_text("step,loss\n1,1.35\n"), "another kind of file"),
     "npy": (lambda p: p.write_bytes(b"\x93NUMPY" + bytes(100)), "another kind of file"),
     "pickle": (lambda p: p.write_bytes(pickle.dumps([1])), "another kind of file"),
@@ -187,10 +188,22 @@ SPOILERS = {
     "empty header": (lambda p: rewritten(p, header=np.zeros(0, np.uint8)), "header is not an occlab frame's"),
     "foreign header": (lambda p: header(p, format="points"), "names the format 'points'"),
     "no version": (lambda p: header(p, version=None), "header is not an occlab frame's"),
-    "newer": (lambda p: header(p, version=VERSION + 1), f"newer occlab .frame version {VERSION + 1}"),
+    "newer": (
+        lambda p: header(p, version=VERSION + 1),
+        f"expected frame version {VERSION}, got {VERSION + 1}, of a newer occlab",
+    ),
+    "endless version": (lambda p: header(p, version=float("inf")), "expected frame version 1, got inf"),
+    "deep header": (lambda p: rewritten(p, header=np.full(100_000, ord("["), np.uint8)), "header is not an occlab frame's"),
+    "number as name": (lambda p: header(p, name=5), "lacks what a frame needs: name or source is of another type"),
+    "long matrix": (lambda p: header(p, view=[CAMERA.to_json() | {"intrinsics": 10**400}]), "lacks what a frame needs"),
+    "no image": (lambda p: header(p, view=[CAMERA.to_json() | {"width": "wide"}]), "width and height are not whole numbers"),
+    "other shape": (
+        lambda p: rewritten(p, lidar=np.zeros((5, 3), np.uint8)),
+        r"lidar: expected uint8 \(7, N\), got uint8 \(5, 3\)",
+    ),
     "other points": (lambda p: rewritten(p, lidar=np.zeros((7, 3), np.uint8)), "does not match the sha256"),
-    "no points": (lambda p: rewritten(p, lidar=None), "damaged"),
-    "no hash": (lambda p: rewritten(p, sha256=None), "damaged"),
+    "no points": (lambda p: rewritten(p, lidar=None), "one array 'lidar', got header, pseudo, sha256"),
+    "no hash": (lambda p: rewritten(p, sha256=None), "one array 'sha256', got header, lidar, pseudo"),
     "no name": (lambda p: header(p, name=None), "lacks what a frame needs"),
     "no view": (lambda p: header(p, view=None), "lacks what a frame needs"),
     "bad camera": (lambda p: header(p, view=[{"name": "front"}]), "lacks what a frame needs.*intrinsics"),
@@ -215,9 +228,37 @@ def test_a_pickle_inside_is_not_run(tmp_path, monkeypatch):
     path = tmp_path / "000003.npz"
     write_frame(path, made())
     rewritten(path, lidar=np.array([Bomb()], dtype=object))
-    with pytest.raises(OcclabError, match="damaged"):
+    with pytest.raises(OcclabError, match="Python objects, which are never read"):
         read_frame(path)
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("what", ["header", "lidar"])
+def test_a_small_file_that_unpacks_to_a_lot_takes_no_memory(tmp_path, what):
+    path, size = tmp_path / "bomb.npz", 2**26
+    write_frame(path, made())
+    with np.load(path) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    shape = (size,) if what == "header" else (7, size // 7)
+    np.savez_compressed(path, **arrays | {what: np.zeros(shape, np.uint8)})
+    assert path.stat().st_size < 2**20
+    tracemalloc.start()
+    try:
+        with pytest.raises(OcclabError, match=rf"bomb.npz: {what}: expected uint8 .* as NumPy packs it, but it says"):
+            read_frame(path)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_what_cannot_be_read_back_is_not_written(tmp_path, monkeypatch):
+    with pytest.raises(OcclabError, match="frame long: name, source and view take"):
+        write_frame(tmp_path / "a.npz", Frame(cloud(5, 0), cloud(5, 0), "long", {"text": "x" * 2**20}))
+    monkeypatch.setattr(store, "MOST_POINTS", 100)
+    write_frame(tmp_path / "b.npz", Frame(cloud(100, 0), cloud(5, 0), "dense"))
+    assert len(read_frame(tmp_path / "b.npz").pseudo) == 100
+    with pytest.raises(OcclabError, match="frame dense: lidar points: at most 100 are stored, got 101"):
+        write_frame(tmp_path / "c.npz", Frame(cloud(5, 0), cloud(101, 0), "dense"))
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
