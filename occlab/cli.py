@@ -1,4 +1,4 @@
-"""The command line: occlab simulate | export | frames | train | ablate | course.
+"""The command line: occlab simulate | export | frames | train | ablate | doctor | course.
 
 Exit code 0 on success, 1 where a run or a notebook failed, 2 on bad input, with one sentence on stderr that says what was
 expected.
@@ -208,6 +208,47 @@ def ablate(
     )
     if not done:
         sys.exit(1)
+
+
+@app.command
+def doctor(
+    path: Annotated[Path, tyro.conf.Positional],
+    *,
+    positive_rate: float | None = None,
+    loss: Literal["bce", "bce+dice", "focal", "dice"] | None = None,
+    dice_weight: float | None = None,
+    pos_weight: float | None = None,
+    json: bool = False,
+    sarif: Path | None = None,
+) -> None:
+    """Read a training log, and say what keeps the loss from falling. Exit code 1: a check fails.
+
+    Reads mmcv and mmengine logs, Lightning's metrics.csv, TensorBoard events and occlab's own runs. With the options it knows
+    the floors of the loss; without them it lists every reading of a plateau that fits. A model tells more than a log:
+    occlab.diagnose(model, batch, loss).
+
+    Args:
+        path: a log, or a folder with logs in it, of which the newest is read.
+        positive_rate: share of occupied cells among those in the loss.
+        loss: what the loss is made of.
+        dice_weight: of the Dice term beside the cross-entropy, 1 by default.
+        pos_weight: of occupied cells in the cross-entropy.
+        json: print one JSON object.
+        sarif: a SARIF file to write as well, for code scanning.
+    """
+    from .diagnosis import command
+
+    code = command.doctor(
+        path,
+        positive_rate=positive_rate,
+        loss=loss,
+        dice_weight=dice_weight,
+        pos_weight=pos_weight,
+        json=json,
+        sarif=sarif,
+    )
+    if code:
+        sys.exit(code)
 
 
 @app.command

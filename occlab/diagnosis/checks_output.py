@@ -49,6 +49,8 @@ class Reach:
 
 def bounded_output(s: Subject) -> Finding:
     """Push the last layer up and down: does every probability follow?"""
+    if s.takes == "probabilities" and _shared(s.output):
+        return _one_for_all(s)
     reach = _reach(s)
     if reach is None or reach.moved < 1e-3:
         why = "no layer with parameters was called" if reach is None else "a push of the last layer is subtracted behind it"
@@ -79,6 +81,32 @@ def bounded_output(s: Subject) -> Finding:
         lambda: _freed(s),
     )
     return Finding("bounded-output", "fail", title, evidence, why, _FIX, experiment)
+
+
+def _shared(output: Tensor) -> bool:
+    """Do the probabilities of a cell sum to 1 over the channels, as behind a softmax?"""
+    return output.dim() > 1 and bool(((output.double().sum(1) - 1).abs() < 1e-4).all())
+
+
+def _one_for_all(s: Subject) -> Finding:
+    most = float(s.target.double().flatten(2).sum(1).max()) if s.target.dim() > 2 else math.nan
+    evidence = {
+        "kind": "softmax",
+        "sum_over_channels": 1.0,
+        "most_in_one_column": most,
+        "source": "sum of the output's channels",
+    }
+    title = "The channels of a cell share one probability, as behind a softmax: they sum to 1."
+    why = f"Occupied heights are no classes: up to {most:.0f} of a column are occupied at once, and an empty column has none."
+    fix = "p = torch.sigmoid(logits)  # each height by itself; or F.binary_cross_entropy_with_logits(logits, target)"
+    experiment = Experiment(
+        f"Give the loss what the last convolution returns, and train {PROBE_STEPS} steps",
+        "loss on this batch",
+        s.floors.perfect,
+        s.look.loss,
+        lambda: _freed(s),
+    )
+    return Finding("bounded-output", "fail", title, evidence, why, fix, experiment)
 
 
 _WHY = "Most cells are empty, and no weight in the network can make it say so."

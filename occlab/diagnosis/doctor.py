@@ -8,15 +8,36 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..errors import OcclabError
-from . import checks_data, checks_output, checks_probe, checks_step
+from . import (
+    checks_alignment,
+    checks_classes,
+    checks_data,
+    checks_loss,
+    checks_output,
+    checks_probe,
+    checks_scale,
+    checks_step,
+)
 from .finding import VERDICTS, Finding, Report, ranked
 from .subject import Subject, random_numbers_kept, tensors
 
 BINS = 60
 """Of the histogram of probabilities."""
 
+_UNREADABLE = ("class-map", "non-finite")
+"""What can be wrong with the targets so that the loss refuses them: the finding then says more than the loss."""
+
 Check = Callable[[Subject], Finding]
-_FILES = (checks_data, checks_output, checks_step, checks_probe)
+_FILES = (
+    checks_data,
+    checks_classes,
+    checks_scale,
+    checks_alignment,
+    checks_output,
+    checks_loss,
+    checks_step,
+    checks_probe,
+)
 STRUCTURE: tuple[Check, ...] = tuple(check for file in _FILES for check in file.STRUCTURE)
 """Need no training step. Where one of them fails, the others are not run: they would only repeat it."""
 PROBES: tuple[Check, ...] = tuple(check for file in _FILES for check in file.PROBES)
@@ -77,8 +98,8 @@ def diagnose(
         else:
             findings += _run(PROBES, subject)
         report = ranked(_worst_of_each(findings), subject.name, _curves(subject))
-    if report.cause is None:
-        _ = subject.look  # raises where the loss could not be had at all
+        if report.cause not in _UNREADABLE:
+            _ = subject.look  # raises where the loss could not be had at all
     return report
 
 

@@ -18,6 +18,7 @@ CAUSES = (
     "duplicate-frames",
     "bounded-output",
     "loss-normalisation",
+    "loss-term-dominance",
     "frozen-parameters",
     "dead-head",
     "misaligned-target",
@@ -28,7 +29,6 @@ CAUSES = (
     "gradient-scale",
     "update-ratio",
     "dead-channels",
-    "loss-term-dominance",
     "ignores-input",
     "soft-target-floor",
     "diverged",
@@ -168,6 +168,9 @@ class Report:
         from .rendering import as_text
 
         return as_text(self)
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text("..." if cycle else str(self))  # IPython's text/plain, where no HTML is shown
 
     def _repr_html_(self) -> str:
         from .rendering import as_html
