@@ -1,6 +1,6 @@
 """Measure occlab side by side with its peers, in one process, and print the tables.
 
-    python benchmarks/run.py                      all five, about 7 minutes on 2 quiet cores
+    python benchmarks/run.py                      all six, about 15 minutes on 2 quiet cores
     python benchmarks/run.py voxelization --quick  a smoke test of the script: small, few rounds, nothing written
 
 Whole runs are written to benchmarks/results/ and into benchmarks/README.md. Where there is a CUDA device, the same
@@ -17,7 +17,7 @@ import torch
 from timing import markdown, results_of, write
 
 HERE = Path(__file__).parent
-NAMES = ("voxelization", "losses", "unet", "readers", "visibility")
+NAMES = ("voxelization", "losses", "unet", "readers", "visibility", "doctor")
 WITHOUT_A_DEVICE = ("readers",)
 
 

@@ -74,3 +74,15 @@ def test_an_unknown_benchmark_is_refused():
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
     assert "no benchmark named nonsense" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_quick_run_of_the_doctor_times_loops_and_examinations_beside_the_plain_step(tmp_path):
+    results, page = quick_run("doctor", tmp_path)
+    loops, examinations = (table["rows"] for table in results["tables"])
+    assert [row["candidate"] for row in loops] == ["plain", "watched", "watched, a look at every step"]
+    assert loops[0]["× plain"] == examinations[0]["in steps"] == 1
+    assert examinations[1]["in steps"] > 20  # it trains two copies for 20 steps
+    assert examinations[1]["cause"] == "none"
+    for row in (*loops, *examinations):
+        assert f"| {row['candidate']} |" in page

@@ -74,7 +74,7 @@ def test_constraints_are_exact_and_portable():
         assert re.fullmatch(r"[\w.]+", version), f"{name}=={version}: no local build such as +cpu, no second condition"
 
 
-@pytest.mark.parametrize("group", ["dependencies", "course", "sweep", "test", "bench"])
+@pytest.mark.parametrize("group", ["dependencies", "course", "sweep", "interop", "test", "bench"])
 def test_every_requirement_is_pinned_within_its_bounds(group):
     from packaging.requirements import Requirement
 
@@ -87,7 +87,7 @@ def test_every_requirement_is_pinned_within_its_bounds(group):
 
 
 def test_every_extra_is_covered():
-    assert set(project()["optional-dependencies"]) == {"course", "sweep", "test", "bench"}, (
+    assert set(project()["optional-dependencies"]) == {"course", "sweep", "interop", "test", "bench"}, (
         "a new extra wants a line in the test above"
     )
 

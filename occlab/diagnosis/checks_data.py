@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .checks_alignment import occupied, swapped
+from .checks_alignment import occupied
 from .checks_classes import ERRORS
 from .finding import Experiment, Finding
-from .subject import Subject, tensors
+from .subject import Subject, swapped, tensors
 
 EMPTY, EMPTY_FRAMES = 0.05, 2
 """Share and number of frames without an occupied cell, of a batch of 8 at least, that are worth a warning."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from .finding import Experiment, Finding
 from .flow import kind_of
 from .step_verdicts import dead_finding, dead_share, is_rectifier, learnt
-from .subject import Subject, random_numbers_kept, tensors
+from .subject import Subject, random_numbers_kept
 
 EXPERIMENT_STEPS = 20
 PUSH = 3.0
@@ -27,10 +27,9 @@ FAR = 100.0
 def dead_channels(s: Subject) -> Finding:
     """Channels behind a ReLU that are zero everywhere in the batch. What rectifies the output itself is left out: that is
     ``bounded-output`` or ``dead-head``."""
-    if all(bool((t == t.reshape(-1)[0]).all()) for t in tensors(s.inputs) if t.numel()):
-        return Finding(
-            "dead-channels", "not-measurable", "The inputs are the same everywhere: half of all channels may be off."
-        )
+    if _fed_nothing(s):
+        why = "The first layer is given the same number everywhere: then half of all channels may be off."
+        return Finding("dead-channels", "not-measurable", why)
     layers = _dead(s, s.twin())
     if not layers:
         return Finding("dead-channels", "not-measurable", "No ReLU is called as a module before the last layer.")
@@ -49,6 +48,23 @@ def dead_channels(s: Subject) -> Finding:
     quantity = f"largest share of dead channels in a layer after {EXPERIMENT_STEPS} steps"
     experiment = Experiment("Initialise every layer anew", quantity, 0.0, 0.5, anew)
     return dead_finding(layers, trained, experiment)
+
+
+def _fed_nothing(s: Subject) -> bool:
+    """Is what the first convolution or linear layer is given the same everywhere? Channels behind it then say nothing of it."""
+    model, given = s.twin(), []
+
+    def keep(_: nn.Module, inputs: tuple) -> None:
+        given.extend(t for t in inputs if isinstance(t, Tensor) and not given)
+
+    handles = [m.register_forward_pre_hook(keep) for m in model.modules() if kind_of(m) == "convolution"]
+    try:
+        with torch.no_grad():
+            s.run(model)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return bool(given) and bool((given[0] == given[0].reshape(-1)[0]).all())
 
 
 def _dead(s: Subject, model: nn.Module) -> dict[str, tuple[int, int]]:

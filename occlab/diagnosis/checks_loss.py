@@ -251,6 +251,9 @@ def _entropy(t: Tensor) -> Tensor:
 
 def loss_term_dominance(s: Subject) -> Finding:
     """How much of the gradient at the output comes from each term of the loss?"""
+    if not s.by_class and not s.rate > 0:
+        title = "Without an occupied cell, overlap has no gradient to compare."
+        return Finding("loss-term-dominance", "not-measurable", title)
     own = _shares(s, s.output)
     if own is None or len(own) < 2:
         title = "The loss gives one number, or one term of it reaches the output: nothing to compare."
@@ -279,7 +282,7 @@ def loss_term_dominance(s: Subject) -> Finding:
         f"Weigh {name} {factor:.3g} times as much", f"share of {name} in the gradient at the output", 0.45, 0.55,
         lambda: (own[name], (_shares(s, s.run(s.twin()).detach(), {name: factor}) or {})[name]),
     )  # fmt: skip
-    return Finding("loss-term-dominance", "warn", title, evidence, why, fix, experiment)
+    return Finding("loss-term-dominance", "fail", title, evidence, why, fix, experiment)
 
 
 def _shares(s: Subject, output: Tensor, weights: dict[str, float] | None = None) -> dict[str, float] | None:

@@ -6,8 +6,8 @@ did not change by a bit is named. What is frozen on purpose, late in a schedule 
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,9 +16,12 @@ from torch.optim import Optimizer
 from torch.overrides import TorchFunctionMode
 
 from .finding import Experiment, Finding, Verdict
-from .step_verdicts import LATE, NO_RATE, Stuck, learnt, least_loss, scale_free, stuck_finding
+from .step_verdicts import LATE, NO_RATE, learnt, least_loss, percent, scale_free
 from .subject import Subject, random_numbers_kept, trainable
 
+PART = 0.01
+"""Share of the trainable parameters below which a part that does not train is a trifle, unless the last layer is in it.
+Chosen here: a U-Net's auxiliary heads and position codes hold less."""
 EXPERIMENT_STEPS = 20
 LONG = 10
 """A schedule is looked at for ten times the probe's steps."""
@@ -31,6 +34,96 @@ _Trained = tuple[Subject, nn.Module, Optimizer | None]
 
 
 # --- parameters that do not train ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Stuck:
+    """Parameters that do not train, by what keeps them; names."""
+
+    sizes: Mapping[str, int]
+    """Elements of every parameter that asks for a gradient."""
+    asleep: int = 0
+    """Elements that do not ask for one."""
+    cut_off: Sequence[str] = ()
+    """The output depends on them, and no gradient arrives."""
+    unused: Sequence[str] = ()
+    """No gradient arrives, and the output is not known to depend on them."""
+    left_out: Sequence[str] = ()
+    """Not in the optimiser."""
+    unmoved: Sequence[str] = ()
+    """Gradient, optimiser and rate are there, and not a bit changed."""
+
+
+_KINDS: dict[str, tuple[str, str, str, str]] = {
+    "cut_off": (
+        "not-in-graph", "get no gradient although the output depends on them",
+        "They stay as they were initialised, and the rest has to learn on top of random features.",
+        "# remove the .detach(), .data, torch.no_grad() or NumPy round trip behind {first}",
+    ),
+    "left_out": (
+        "not-in-optimizer", "are not in the optimiser",
+        "Their gradients are computed and thrown away.",
+        "optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)  # made after the last change of the model",
+    ),
+    "unmoved": (
+        "unchanged-by-step", "do not change by one bit although they have gradients and a learning rate",
+        "Something undoes the optimiser's step or keeps it from them.",
+        "optimizer.step()  # then compare model.get_parameter({first!r}) with a clone made before it",
+    ),
+    "unused": (
+        "not-in-graph", "get no gradient: nothing of them reaches the loss",
+        "They are carried along and never used; a layer was forgotten in forward, or belongs to another output.",
+        "# call {first} in forward, or delete it",
+    ),
+}  # fmt: skip
+
+
+def stuck_finding(stuck: Stuck, last: str | None, experiments: Mapping[str, Experiment] | None = None) -> Finding:
+    """``frozen-parameters``: the worst of what keeps parameters from training.
+
+    Args:
+        last: name of the last layer's weight, without which nothing is a trifle.
+        experiments: by field of :class:`Stuck`.
+    """
+    id, whole = "frozen-parameters", sum(stuck.sizes.values())
+    if not whole:
+        return _nothing_trainable(stuck, (experiments or {}).get("asleep"))
+    found: list[tuple[Verdict, str]] = []
+    for part in _KINDS:
+        names = getattr(stuck, part)
+        if names:
+            large = _share(stuck, names) >= PART or last in names
+            found.append((("warn" if large else "note") if part == "unused" else "fail" if large else "warn", part))
+    evidence: dict[str, Any] = {"trainable": whole, "frozen_on_purpose": stuck.asleep / (whole + stuck.asleep)}
+    if not found:
+        share = evidence["frozen_on_purpose"]
+        title = "Every parameter that asks for a gradient gets one and is trained."
+        if share:
+            title = (
+                f"{percent(share)} of the parameters do not ask for a gradient (requires_grad=False); all others are trained."
+            )
+        return Finding(id, "note" if share else "pass", title, evidence)
+    verdict, part = min(found, key=lambda pair: ("fail", "warn", "note").index(pair[0]))
+    names = getattr(stuck, part)
+    kind, says, why, fix = _KINDS[part]
+    evidence |= {"kind": kind, "share": _share(stuck, names), "parameters": list(names[:20]), "count": len(names)}
+    evidence |= {"cutoff": PART, "source": "TrainCheck; share chosen here"}
+    shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    title = f"{percent(_share(stuck, names))} of the trainable parameters {says}: {shown}."
+    if verdict == "note":
+        return Finding(id, verdict, title, evidence, why)
+    return Finding(id, verdict, title, evidence, why, fix.format(first=names[0]), (experiments or {}).get(part))
+
+
+def _nothing_trainable(stuck: Stuck, experiment: Experiment | None) -> Finding:
+    evidence = {"kind": "nothing-trainable", "trainable": 0, "frozen": stuck.asleep, "cutoff": 1, "source": "TrainCheck"}
+    title = f"0 of {stuck.asleep:,} parameters ask for a gradient: nothing can be trained."
+    why = "Without requires_grad no gradient is computed, and every step leaves the model as it is."
+    return Finding("frozen-parameters", "fail", title, evidence, why, "model.requires_grad_(True)", experiment)
+
+
+def _share(stuck: Stuck, names: Iterable[str]) -> float:
+    return sum(stuck.sizes[name] for name in names) / sum(stuck.sizes.values())
 
 
 def frozen_parameters(s: Subject) -> Finding:
@@ -90,10 +183,10 @@ def _should_move(s: Subject, name: str, weight: Tensor, rate: float) -> bool:
 
 
 def would_show(weight: Tensor, gradient: Tensor, rate: float, optimizer: Optimizer) -> bool:
-    """Is a step large enough for this precision to hold? Plain descent steps by rate times gradient, Adam by the rate."""
-    step = torch.full_like(gradient, rate)
-    if scale_free(optimizer) is not True:
-        step = step * gradient.abs()
+    """Is a step large enough for this precision to hold? Plain descent steps by rate times gradient, Adam by the rate, as far
+    as gradients are above its epsilon."""
+    size = gradient.abs()
+    step = rate * (size / (size + float(optimizer.defaults.get("eps") or 0.0)) if scale_free(optimizer) else size)
     held = (step > 16 * torch.finfo(weight.dtype).eps * weight.detach().abs()) & (step > 1e-30)
     return bool(((gradient != 0) & held).any())
 
@@ -226,7 +319,7 @@ def schedule(s: Subject) -> Finding:
 
 def _schedule_finding(s: Subject, verdict: Verdict, kind: str, title: str, evidence: dict[str, Any], why: str) -> Finding:
     start = s.look.loss
-    high = start - 0.05 * abs(start - least_loss(s))
+    high = start - 0.1 * abs(start - least_loss(s))
     experiment = Experiment(
         "Hold the rate at 1e-3, with AdamW", f"loss after {s.steps} steps", least_loss(s), high,
         lambda: (s.own.end, s.reference.end),

@@ -20,8 +20,8 @@ LEARNT = 0.3
 """Skill from which on a network counts as trained: a short probe that gains nothing says nothing against it."""
 SKILL_WARN, SKILL_FAIL = 0.1, 0.05
 """Share of what can be saved over the best constant that a network must save on one batch, learnt by heart."""
-DROPPED = 0.3
-"""Skill that dropout must cost, of a network with less than this, to be named."""
+DROPPED, HEAVY = 0.3, 0.7
+"""Skill that dropout must cost, and its least probability, to be named: 0.5 and less are in use everywhere."""
 FAST = 1e-2
 """Learning rate of AdamW where the question is what can be learnt at all."""
 HEARD = 1e-3
@@ -31,7 +31,7 @@ SPREAD = 1e-2
 NEAR = 0.01
 """A loss this close to a floor, relatively, has stopped at it."""
 SETTLED = 0.5
-"""Skill from which on the calibration of the output is judged; on the way there it is everywhere."""
+"""Skill from which on the calibration of the output is judged, for on the way there it is everywhere; and dropout is not."""
 GAP = 0.1
 """Share of the room between best constant and perfect prediction that evaluation mode may lose on a batch trained on."""
 RISE = 2.0
@@ -91,10 +91,10 @@ def cannot_overfit(s: Subject) -> Finding:
     title = f"After {steps} steps on this batch alone the loss is {end:.4g}; one answer everywhere costs {best:.4g}."
     why = "It lacks something that learning needs: the information, the capacity, or a way for gradients."
     below = best - SKILL_WARN * (best - s.floors.perfect)
-    dropping = [m for m in s.model.modules() if isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0]
-    if dropping and skill < DROPPED:
+    dropping = [m for m in s.model.modules() if isinstance(m, nn.modules.dropout._DropoutNd) and m.p >= HEAVY]
+    if dropping and skill < SETTLED:
         steps, skill = 3 * s.steps, s.skill(end := min(end, s.from_base_rate(3 * s.steps, FAST).end))
-    if dropping and skill < DROPPED and s.skill(freed := _without_dropout(s)) - skill > DROPPED:
+    if dropping and skill < SETTLED and s.skill(freed := _without_dropout(s)) - skill > DROPPED:
         worst = max(m.p for m in dropping)
         title = f"After {steps} steps on this batch alone the loss is {end:.4g}; without dropout (up to {worst:g}) {freed:.4g}."
         evidence |= {"end": end, "skill": skill, "steps": steps}

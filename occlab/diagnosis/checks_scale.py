@@ -6,16 +6,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .checks_alignment import occupied, swapped
+from .checks_alignment import occupied
 from .checks_data import hooks
 from .finding import Experiment, Finding
 from .flow import kind_of
-from .subject import Subject, tensors
+from .subject import Subject, swapped, tensors
 
 SCALE, LARGE, SMALL = 100.0, 1e3, 1e-3
 """Inputs are suspected by their root mean square over the places that are not 0, or as 8-bit images; they are convicted where
 an early layer, or the output, varies over 100 times more or less than it does for inputs of unit size, and by as much more or
 less than a healthy one."""
+HOPELESS = 1e4
+"""So far out of scale that the first steps only undo it."""
 HEALTHY = (0.1, 10.0)
 """Spread of a healthy early layer within a channel: torch's default and He's initialisation give 0.3 to 1.4 for inputs of unit
 size, trained networks stay within a factor of 3 of that."""
@@ -72,7 +74,8 @@ def input_scale(s: Subject) -> Finding:
     experiment = Experiment(
         f"Divide the inputs by {rms:.4g}", "spread of an early layer", low, high, lambda: (given, _spread(s, x, x / rms))
     )
-    return Finding("input-scale", "warn", title, evidence, why, fix, experiment)
+    verdict = "fail" if large and given > HOPELESS * unit else "warn"
+    return Finding("input-scale", verdict, title, evidence, why, fix, experiment)
 
 
 def _has_learnt(s: Subject) -> bool:

@@ -39,7 +39,9 @@ def doctor(
         log, positive_rate=positive_rate, loss=loss, dice_weight=dice_weight, pos_weight=pos_weight, others=others
     )
     if sarif is not None:
-        write_atomically(sarif, lambda partial: partial.write_text(json_.dumps(as_sarif(report, log.path), indent=1), encoding="utf-8"))
+        write_atomically(
+            sarif, lambda partial: partial.write_text(json_.dumps(as_sarif(report, log.path), indent=1), encoding="utf-8")
+        )
     if json:
         print(report.to_json())
     else:

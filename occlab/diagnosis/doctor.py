@@ -1,5 +1,6 @@
 """The doctor on a model: every check, and one root cause."""
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -82,6 +83,8 @@ def diagnose(
         raise OcclabError(f"expected steps from 1 to 1000, got {steps}")
     if not tensors(batch[0]) and forward is None:
         raise OcclabError(f"expected inputs with a tensor in them, got {type(batch[0]).__name__}")
+    if isinstance(loss, nn.Module):
+        loss = copy.deepcopy(loss)  # it may count or average
     subject = Subject(model, batch[0], batch[1], loss, optimizer, forward, mask, steps, clip_norm, scheduler)
     with random_numbers_kept():
         try:

@@ -55,7 +55,12 @@ FAULTS = (
     Fault("softmax for the sigmoid", "bounded-output", plants.before_probabilities(nn.Softmax(1)), also=("dead-head",)),
     Fault("tanh as logits", "bounded-output", plants.behind(nn.Tanh())),
     Fault("saturated probabilities", "dead-head", plants.saturated),
-    Fault("thresholded before the loss", "dead-head", plants.with_loss(lambda loss: plants.hard_output)),
+    Fault(
+        "thresholded before the loss",
+        "loss-normalisation",
+        plants.with_loss(lambda loss: plants.hard_output),
+        "not-differentiable",
+    ),
     Fault("last bias of +4.6", "output-prior", plants.last_bias(4.6)),
     Fault("last weights times 100", "initial-loss", plants.last_scale(100.0)),
     Fault("prior in a bias before BatchNorm", "silent-option", plants.prior_before_norm),

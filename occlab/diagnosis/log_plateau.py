@@ -129,8 +129,9 @@ def _one_batch(level: float) -> Experiment:
 
 
 def _evidence(c: LogCase, t: Trend) -> dict[str, Any]:
-    found = {"level": t.level, "error": t.error, "first": t.first, "fallen": t.fallen, "rows": t.rows, "window": t.window}
-    found |= {"change": t.change, "arrived": t.arrived} | _terms(c)
+    found = {"level": t.level, "error": t.error, "first": t.first, "fallen": t.fallen, "rows": t.rows}
+    found |= {"share_of_rows_asked": t.window, "most_of_the_fall_was_done_after": t.arrived}
+    found |= {"change": t.change} | _terms(c)
     return found | {"cutoff": [FLAT, TOLERANCE], "source": "closed forms; Theil-Sen slope against its error"}
 
 

@@ -118,9 +118,9 @@ class Reading:
         return {"reading": self.reading, "assumes": self.assumes, "value": self.value}
 
 
-HALF = "p = 1/2 everywhere, a dead head or one that says nothing"
-BASE_RATE = "the best constant, the base rate without input"
-ONES = "everything occupied, the trivial optimum of Dice"
+HALF = "a dead head, p = 1/2 everywhere"
+BASE_RATE = "the base rate everywhere, no input"
+ONES = "everything occupied, Dice's own optimum"
 BOUNDED = "a head that cannot go below p = 1/2 and is right otherwise"
 DOUBLE = "ReLU and two sigmoids, p = 0.622 everywhere"
 

@@ -21,7 +21,7 @@ from ..errors import require
 from ..losses import OccupancyLoss
 from ..models import OccupancyUNet, UNetConfig
 from .finding import Report
-from .subject import random_numbers_kept, trainable
+from .subject import advance, random_numbers_kept, trainable
 
 ARCHITECTURES = ("U-Net", "3-D U-Net")
 """occlab's own, on a bird's-eye-view map; MONAI's, on a volume."""
@@ -212,7 +212,7 @@ def train(setup: Setup, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
             nn.utils.clip_grad_norm_(parameters, setup.clip_norm)
         setup.optimizer.step()
         if setup.scheduler is not None:
-            setup.scheduler.step()
+            advance(setup.scheduler)
 
 
 def last_convolution(model: nn.Module) -> nn.Module:

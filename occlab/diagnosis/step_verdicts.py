@@ -5,7 +5,7 @@ as it can, False where it does not, None where nobody can tell. Steps that look 
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -19,9 +19,6 @@ from .subject import Subject
 
 LEARNT = 0.5
 """Skill from which on a network is left alone. Chosen here: at half of what can be saved, small steps are right."""
-PART = 0.01
-"""Share of the trainable parameters below which a part that does not train is a trifle, unless the last layer is in it.
-Chosen here: a U-Net's auxiliary heads and position codes hold less."""
 CLIPPED_WARN, CLIPPED_FAIL = 0.5, 0.9
 """Share of the steps that are clipped (Google's Tuning Playbook: over half is "extremely aggressive")."""
 COEFFICIENT_FAIL = 0.2
@@ -61,8 +58,15 @@ _COUPLED = ("Adam", "NAdam", "RAdam", "Adamax", "RMSprop", "Adagrad")
 
 
 def learnt(s: Subject, loss: float, skill: float = LEARNT) -> bool:
-    """Does a loss show that much skill? False where skill is not measured, as of classes."""
-    return not s.by_class and s.skill(loss) >= skill
+    """Does a loss show that much skill? Of classes, over predicting how often each occurs."""
+    if not s.by_class:
+        return s.skill(loss) >= skill
+    output = s.output
+    counts = torch.bincount(s.target[s.counted].reshape(-1), minlength=output.shape[1])[: output.shape[1]]
+    logits = (counts.to(output) + 0.5).log().view(1, -1, *[1] * (output.dim() - 2)).expand_as(output)
+    with torch.no_grad():
+        constant = float(s.value(logits.contiguous()))
+    return loss <= (1 - skill) * constant
 
 
 def least_loss(s: Subject) -> float:
@@ -70,104 +74,11 @@ def least_loss(s: Subject) -> float:
     return 0.0 if s.by_class else s.floors.perfect
 
 
-# --- parameters that do not train ---------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Stuck:
-    """Parameters that do not train, by what keeps them; names."""
-
-    sizes: Mapping[str, int]
-    """Elements of every parameter that asks for a gradient."""
-    asleep: int = 0
-    """Elements that do not ask for one."""
-    cut_off: Sequence[str] = ()
-    """The output depends on them, and no gradient arrives."""
-    unused: Sequence[str] = ()
-    """No gradient arrives, and the output is not known to depend on them."""
-    left_out: Sequence[str] = ()
-    """Not in the optimiser."""
-    unmoved: Sequence[str] = ()
-    """Gradient, optimiser and rate are there, and not a bit changed."""
-
-
-_KINDS: dict[str, tuple[str, str, str, str]] = {
-    "cut_off": (
-        "not-in-graph", "get no gradient although the output depends on them",
-        "They stay as they were initialised, and the rest has to learn on top of random features.",
-        "# remove the .detach(), .data, torch.no_grad() or NumPy round trip behind {first}",
-    ),
-    "left_out": (
-        "not-in-optimizer", "are not in the optimiser",
-        "Their gradients are computed and thrown away.",
-        "optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)  # made after the last change of the model",
-    ),
-    "unmoved": (
-        "unchanged-by-step", "do not change by one bit although they have gradients and a learning rate",
-        "Something undoes the optimiser's step or keeps it from them.",
-        "optimizer.step()  # then compare model.get_parameter({first!r}) with a clone made before it",
-    ),
-    "unused": (
-        "not-in-graph", "get no gradient: nothing of them reaches the loss",
-        "They are carried along and never used; a layer was forgotten in forward, or belongs to another output.",
-        "# call {first} in forward, or delete it",
-    ),
-}  # fmt: skip
-
-
-def stuck_finding(stuck: Stuck, last: str | None, experiments: Mapping[str, Experiment] | None = None) -> Finding:
-    """``frozen-parameters``: the worst of what keeps parameters from training.
-
-    Args:
-        last: name of the last layer's weight, without which nothing is a trifle.
-        experiments: by field of :class:`Stuck`.
-    """
-    id, whole = "frozen-parameters", sum(stuck.sizes.values())
-    if not whole:
-        return _nothing_trainable(stuck, (experiments or {}).get("asleep"))
-    found: list[tuple[Verdict, str]] = []
-    for part in _KINDS:
-        names = getattr(stuck, part)
-        if names:
-            large = _share(stuck, names) >= PART or last in names
-            found.append((("warn" if large else "note") if part == "unused" else "fail" if large else "warn", part))
-    evidence: dict[str, Any] = {"trainable": whole, "frozen_on_purpose": stuck.asleep / (whole + stuck.asleep)}
-    if not found:
-        share = evidence["frozen_on_purpose"]
-        title = "Every parameter that asks for a gradient gets one and is trained."
-        if share:
-            title = (
-                f"{_percent(share)} of the parameters do not ask for a gradient (requires_grad=False); all others are trained."
-            )
-        return Finding(id, "note" if share else "pass", title, evidence)
-    verdict, part = min(found, key=lambda pair: ("fail", "warn", "note").index(pair[0]))
-    names = getattr(stuck, part)
-    kind, says, why, fix = _KINDS[part]
-    evidence |= {"kind": kind, "share": _share(stuck, names), "parameters": list(names[:20]), "count": len(names)}
-    evidence |= {"cutoff": PART, "source": "TrainCheck; share chosen here"}
-    shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-    title = f"{_percent(_share(stuck, names))} of the trainable parameters {says}: {shown}."
-    if verdict == "note":
-        return Finding(id, verdict, title, evidence, why)
-    return Finding(id, verdict, title, evidence, why, fix.format(first=names[0]), (experiments or {}).get(part))
-
-
-def _nothing_trainable(stuck: Stuck, experiment: Experiment | None) -> Finding:
-    evidence = {"kind": "nothing-trainable", "trainable": 0, "frozen": stuck.asleep, "cutoff": 1, "source": "TrainCheck"}
-    title = f"0 of {stuck.asleep:,} parameters ask for a gradient: nothing can be trained."
-    why = "Without requires_grad no gradient is computed, and every step leaves the model as it is."
-    return Finding("frozen-parameters", "fail", title, evidence, why, "model.requires_grad_(True)", experiment)
-
-
-def _share(stuck: Stuck, names: Iterable[str]) -> float:
-    return sum(stuck.sizes[name] for name in names) / sum(stuck.sizes.values())
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.3g} %"
-
-
 # --- clipping -----------------------------------------------------------------------------------------------------------
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.3g} %"
 
 
 def scale_free(optimizer: Optimizer) -> bool | None:
@@ -223,7 +134,7 @@ def clipping_finding(
     if clips.percentiles:
         evidence |= dict(zip(("p50", "p90", "p99"), clips.percentiles, strict=True))
     evidence |= {"cutoff": [CLIPPED_WARN, CLIPPED_FAIL], "source": "Tuning Playbook, gradient clipping"}
-    title = f"{_percent(clips.share)} of the gradient norms are above the clipping norm of {clips.norm:g}"
+    title = f"{percent(clips.share)} of the gradient norms are above the clipping norm of {clips.norm:g}"
     title += "." if factor is None else f"; the median gradient is multiplied by {factor:.3g}."
     strong = factor is not None and factor < COUPLED_COEFFICIENT
     if free and coupled_decay(optimizer) and strong and clips.share > CLIPPED_FAIL and decay_share > 0.1:
@@ -288,7 +199,7 @@ def epsilon_finding(near: NearEpsilon, learnt: bool | None, experiment: Experime
     """``gradient-scale``, kind ``epsilon``."""
     evidence = {"kind": "epsilon", "share": near.share, "median_root": near.median, "epsilon": near.epsilon}
     evidence |= {"cutoff": [EPSILON_WARN, EPSILON_FAIL], "source": "Adam's update, m / (sqrt(v) + eps)"}
-    title = f"{_percent(near.share)} of the weights have gradients under ten times Adam's epsilon of {near.epsilon:g}."
+    title = f"{percent(near.share)} of the weights have gradients under ten times Adam's epsilon of {near.epsilon:g}."
     if near.share <= EPSILON_WARN:
         return Finding("gradient-scale", "pass", title, evidence)
     why = "Epsilon was meant to avoid a division by zero; where it is larger than the gradients, it makes every step shorter."
@@ -311,42 +222,54 @@ def median_ratios(ratios: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: median(values) for name, values in found.items()}
 
 
-def ratio_evidence(ratios: Mapping[str, float]) -> dict[str, Any]:
-    """Log10 of the medians: of all layers, of the last and of the others, and the extremes by name."""
-    log = {name: math.log10(r) if 0 < r < math.inf else math.copysign(math.inf, r - 1) for name, r in ratios.items()}
+def ratio_evidence(ratios: Mapping[str, float], steps: Sequence[Mapping[str, float]] = ()) -> dict[str, Any]:
+    """Log10 of the medians: of all layers, the last and the others, the extremes by name, and of the first three steps."""
+    log = {name: _log10(ratio) for name, ratio in ratios.items()}
     names = list(log)
     head, body = names[-1], [log[name] for name in names[:-1]]
     least, most = min(log, key=log.__getitem__), max(log, key=log.__getitem__)
+    early = [_log10(ratio) for step in steps[:3] for ratio in step.values() if not math.isnan(ratio)]
     return {
         "median_log10": median(log.values()), "head_log10": log[head], "body_log10": median(body) if body else None,
-        "head": head, "smallest": [least, log[least]], "largest": [most, log[most]],
+        "early_log10": median(early) if early else None, "head": head,
+        "smallest": [least, log[least]], "largest": [most, log[most]],
     }  # fmt: skip
 
 
+def _log10(ratio: float) -> float:
+    return math.log10(ratio) if 0 < ratio < math.inf else math.copysign(math.inf, ratio - 1)
+
+
 def ratio_finding(
-    evidence: Mapping[str, Any], kind: str | None, verdict: Verdict, experiment: Experiment | None = None
+    evidence: Mapping[str, Any], kind: str | None, verdict: Verdict, factor: float = 1.0, experiment: Experiment | None = None
 ) -> Finding:
-    """``update-ratio``. Kind ``too-small`` or ``too-large``."""
-    level = evidence["median_log10"]
+    """``update-ratio``. Kind ``too-small`` or ``too-large``, and what to multiply the learning rate with."""
     evidence = dict(evidence) | {"cutoff": [SMALL_WARN, SMALL_FAIL, LARGE], "source": "cs231n, TheDeepChecker"}
-    title = f"A step changes the median layer by 10^{level:.1f} of its weights."
+    title, early = (
+        f"A step changes the median layer by 10^{evidence['median_log10']:.1f} of its weights",
+        evidence["early_log10"],
+    )
+    title += f", one of the first by 10^{early:.1f}." if kind == "too-large" and early is not None else "."
     if kind is None:
         return Finding("update-ratio", verdict, title, evidence)
     evidence["kind"] = kind
-    small = kind == "too-small"
-    why = "At this pace a weight needs thousands of steps." if small else "Each step undoes what the last ones learnt."
+    why = (
+        "At this pace a weight needs thousands of steps."
+        if kind == "too-small"
+        else "Each step undoes what the last ones learnt."
+    )
     if verdict == "note":
-        return Finding("update-ratio", verdict, title, evidence, "" if small else why)
-    factor = rate_factor(level, kind)
+        return Finding(
+            "update-ratio", verdict, title, evidence, "The loss does not suffer from it, or a schedule accounts for it."
+        )
     fix = f"for group in optimizer.param_groups:\n    group['lr'] *= {factor:.2g}"
     return Finding("update-ratio", verdict, title, evidence, why, fix, experiment)
 
 
-def rate_factor(level: float, kind: str) -> float:
-    """What to multiply the learning rate with, so that updates come to 10^-3 of the weights (10^-2.5 from above)."""
-    if kind == "too-small":
-        return 10.0 ** min(max(-3 - level, 1), 6) if math.isfinite(level) else 1e6
-    return 10.0 ** max(min(-2.5 - level, -1), -6) if math.isfinite(level) else 1e-6
+def rate_factor(level: float) -> float:
+    """What to multiply the learning rate with, so that a step comes to 10^-2 of the weights: 10^-1.4 to 10^-2.6 in healthy
+    networks of some thousand parameters in their first hundred steps."""
+    return 10.0 ** (-2 - min(max(level, -8), 6))
 
 
 # --- dead channels ------------------------------------------------------------------------------------------------------
@@ -379,7 +302,7 @@ def dead_finding(layers: Mapping[str, tuple[int, int]], learnt: bool | None, exp
     evidence = {"share": share, "channels": whole, "worst_layer": worst, "worst_share": of_worst}
     evidence |= {"cutoff": [DEAD_LAYER, DEAD], "source": "SageMaker Debugger, DeadRelu"}
     title = (
-        f"{layers[worst][0]} of {layers[worst][1]} channels of {worst} are zero everywhere, {_percent(share)} of all channels."
+        f"{layers[worst][0]} of {layers[worst][1]} channels of {worst} are zero everywhere, {percent(share)} of all channels."
     )
     if of_worst <= DEAD_LAYER:
         return Finding("dead-channels", "pass", title, evidence)

@@ -7,6 +7,7 @@ that or its logit, found out by asking the loss.
 import copy
 import math
 import random
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -112,7 +113,7 @@ class Subject:
     @property
     def by_class(self) -> bool:
         """Are the targets integer classes, one output channel for each?"""
-        return self._integer and self.target.dim() < self.output.dim()
+        return self._integer and self.target.dim() < self.output.dim() and self.output.shape[1] > 1
 
     @property
     def _integer(self) -> bool:
@@ -266,7 +267,7 @@ class Subject:
             rates.append([float(group["lr"]) for group in optimizer.param_groups])
             optimizer.step()
             if scheduler is not None:
-                scheduler.step()
+                advance(scheduler)
             ratios.append({name: _ratio(before[name], p.detach()) for name, p in weights.items()})
         with torch.no_grad():
             output = self.run(model).detach()
@@ -307,6 +308,13 @@ class Probe:
         return self.losses[-1]
 
 
+def advance(scheduler: Any) -> None:
+    """One step of a learning rate's schedule, copied with its optimiser."""
+    with warnings.catch_warnings():  # the copied optimiser has lost the mark that the scheduler put on its step
+        warnings.filterwarnings("ignore", ".*overridden after learning rate scheduler.*")
+        scheduler.step()
+
+
 def trainable(model: nn.Module) -> list[nn.Parameter]:
     """Every parameter that asks for a gradient; a parameter that changes nothing where there is none."""
     return [p for p in model.parameters() if p.requires_grad] or [nn.Parameter(torch.zeros(1))]
@@ -329,6 +337,15 @@ def tensors(value: Any) -> Sequence[Tensor]:
         return [value]
     values = value.values() if isinstance(value, dict) else value if isinstance(value, tuple | list) else ()
     return [t for v in values for t in tensors(v)]
+
+
+def swapped(inputs: Any, old: Tensor, new: Tensor) -> Any:
+    """Inputs with one tensor put in the place of another."""
+    if inputs is old:
+        return new
+    if isinstance(inputs, dict):
+        return {name: swapped(v, old, new) for name, v in inputs.items()}
+    return type(inputs)(swapped(v, old, new) for v in inputs) if isinstance(inputs, tuple | list) else inputs
 
 
 @contextmanager

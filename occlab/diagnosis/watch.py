@@ -21,7 +21,7 @@ from torch.optim import Optimizer
 
 from ..errors import OcclabError
 from .checks_layers import Rectified, Told, telling
-from .checks_parameters import last_weight, would_show
+from .checks_parameters import Stuck, last_weight, stuck_finding, would_show
 from .finding import Finding, Report, Verdict, ranked
 from .step_verdicts import (
     CLIPPED_WARN,
@@ -30,15 +30,14 @@ from .step_verdicts import (
     SMALL_WARN,
     STILL,
     Clips,
-    Stuck,
     clipping_finding,
     dead_finding,
     epsilon_finding,
     median_ratios,
     near_epsilon,
+    rate_factor,
     ratio_evidence,
     ratio_finding,
-    stuck_finding,
 )
 
 FEWEST_LOSSES = 20
@@ -84,6 +83,7 @@ class Watch:
         self._always, self._armed = ExitStack(), ExitStack()
         self._raw: dict[str, Tensor] = {}
         self._before: dict[str, Tensor] | None = None
+        self._depth = 0
         self._seen, self._half, self._forwards = Rectified(), False, 0
 
     def __enter__(self) -> "Watch":
@@ -111,6 +111,7 @@ class Watch:
             loss = loss.detach()
         elif not isinstance(loss, int | float):
             raise OcclabError(f"watch.step expects a loss of one number, got {type(loss).__name__}")
+        self._depth = 0  # whatever a step that raised left behind
         self._unread.append(loss)
         if len(self._unread) >= self.every:
             self._read()
@@ -157,10 +158,14 @@ class Watch:
         return keep
 
     def _before_step(self, *_: Any) -> None:
-        if self.steps % self.every == 0:
+        self._depth += 1  # an optimiser that calls its parent's step is told of twice
+        if self._depth == 1 and self.steps % self.every == 0:
             self._before = {name: p.detach().clone() for name, p in self.model.named_parameters() if p.requires_grad}
 
     def _after_step(self, *_: Any) -> None:
+        self._depth -= 1
+        if self._depth > 0:
+            return
         if self._before is not None:
             self.glances.append(self._glance(self._before))
             self._before = None
@@ -302,12 +307,13 @@ class Watch:
             return self._unmeasured("update-ratio")
         evidence = ratio_evidence(ratios)
         level = evidence["median_log10"]
+        factor = rate_factor(level)
         if level > LARGE:
-            return ratio_finding(evidence, "too-large", "warn" if self.stands_still else "note")
+            return ratio_finding(evidence, "too-large", "warn" if self.stands_still else "note", factor)
         if level < SMALL_WARN and self.stands_still:
             rates = [max(g.rates) for g in self.glances]
             verdict: Verdict = "note" if rates[-1] > 1.1 * rates[0] else "warn"  # still warming up
-            return ratio_finding(evidence, "too-small", verdict)
+            return ratio_finding(evidence, "too-small", verdict, factor)
         return ratio_finding(evidence, None, "pass")
 
     def _dead(self) -> Finding:

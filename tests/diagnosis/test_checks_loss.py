@@ -164,15 +164,15 @@ def test_shares_of_the_terms_are_those_of_their_gradients():
 
 
 @pytest.mark.parametrize("factor", [1e-7, 1e7])
-def test_a_term_alone_or_unheard_is_a_warning_whose_remedy_is_predicted(factor):
+def test_a_term_alone_or_unheard_fails_and_its_remedy_is_predicted(factor):
     named = subject(
         lambda o, t: {"loss_bce": BCE(o, t), "loss_dice": factor * OccupancyLoss(bce=0, dice=1)(o, t), "iou": o.mean()}
     )
     finding = loss_term_dominance(named)
-    assert finding.verdict == "warn"
+    assert finding.verdict == "fail"
     assert "iou" not in finding.evidence["shares"]
     assert held(finding)[1] == pytest.approx(0.5, abs=0.02)
-    assert loss_term_dominance(subject(OccupancyLoss(bce=1.0, dice=1e-7))).verdict == "warn"
+    assert loss_term_dominance(subject(OccupancyLoss(bce=1.0, dice=1e-7))).verdict == "fail"
 
 
 def test_a_small_term_is_a_note_and_one_number_is_not_measured():

@@ -39,14 +39,15 @@ def loud(x, size):
 ALARMS = [
     ("constant", "fail", torch.full_like(NOISE, 3.0), net()),
     ("zero-frame", "fail", NOISE * torch.tensor([1.0, 0.0]).view(2, 1, 1, 1), net()),
-    ("large", "warn", NOISE * 1e5, net(norm=False)),
+    ("large", "warn", NOISE * 2e3, net(norm=False)),
+    ("large", "fail", NOISE * 1e5, net(norm=False)),
     ("small", "warn", NOISE * 1e-6, net(norm=False)),
     ("byte-image", "warn", IMAGES, net(norm=False)),
     ("one-channel", "fail", loud(NOISE, 1e7), net()),
 ]
 
 
-@pytest.mark.parametrize(("kind", "verdict", "inputs", "model"), ALARMS, ids=[a[0] for a in ALARMS])
+@pytest.mark.parametrize(("kind", "verdict", "inputs", "model"), ALARMS, ids=[f"{a[0]}, {a[1]}" for a in ALARMS])
 def test_inputs_out_of_scale_are_found_and_put_right(kind, verdict, inputs, model):
     finding = input_scale(subject(inputs, model))
     assert (finding.verdict, finding.evidence["kind"]) == (verdict, kind)

@@ -155,6 +155,10 @@ def refusing(output, target):
     raise ValueError("expected something else\nand more")
 
 
+def minus(output, target):
+    return output - target
+
+
 def test_an_output_of_another_shape_than_the_target_is_a_finding():
     report = diagnose(nn.Conv2d(4, 4, 1), (torch.rand(1, 4, 3, 3), torch.rand(1, 4, 2, 3)), BCE, steps=5)
     assert report.cause == "class-map"
@@ -169,7 +173,7 @@ def test_an_output_of_another_shape_than_the_target_is_a_finding():
         (nn.Conv2d(5, 4, 1), (torch.zeros(1, 4, 3, 3), torch.zeros(1, 4, 3, 3)), BCE, "does not run on this batch"),
         (nn.Conv2d(4, 4, 1), (torch.rand(1, 4, 3, 3), torch.eye(3).expand(1, 4, 3, 3)), refusing, "does not take output"),
         (nn.Conv2d(4, 4, 1), ("text", torch.zeros(1, 4, 3, 3)), BCE, "inputs with a tensor"),
-        (nn.Conv2d(4, 4, 1), (torch.rand(1, 4, 3, 3), torch.eye(3).expand(1, 4, 3, 3)), lambda o, t: o - t, "returns one number"),
+        (nn.Conv2d(4, 4, 1), (torch.rand(1, 4, 3, 3), torch.eye(3).expand(1, 4, 3, 3)), minus, "returns one number"),
     ],
 )
 def test_what_cannot_be_used_is_one_sentence(model, batch_, loss, message):

@@ -1,6 +1,7 @@
 """A configuration file is read and never run; what is hostile costs one sentence."""
 
 import ast
+import os
 import time
 
 import pytest
@@ -234,6 +235,8 @@ def test_any_text_is_read_or_is_one_sentence(text):
     assert not any("\n" in sentence for sentence in sentences(text + "\n"))
 
 
+MUTATIONS = int(os.environ.get("OCCLAB_MUTATIONS", 50))
+
 SAMPLE = """point_cloud_range = [-54, -54, -5, 54, 54, 3]
 model = dict(type='OccupancyUNet', channels=[256, 512], loss_occ=dict(type='OccupancyLoss', dice=1.0))
 optimizer = dict(type='AdamW', lr=1e-3, paramwise_cfg=dict(custom_keys={'refine': dict(lr_mult=10.0)}))
@@ -246,7 +249,7 @@ words = st.sampled_from(
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=MUTATIONS, deadline=None)
 @given(
     st.lists(
         st.tuples(st.integers(0, len(SAMPLE) - 1), st.integers(0, 12), words | st.text(max_size=3)), min_size=1, max_size=6
