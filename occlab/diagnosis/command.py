@@ -7,10 +7,10 @@ from pathlib import Path
 from ..errors import OcclabError
 from ..files import write_atomically
 from .log_doctor import diagnose_log
+from .log_doctor.readings import Family
 from .logs import TrainingLog, read_log
 from .logs.folder import find_runs
-from .readings import Family
-from .rendering import as_sarif, print_report
+from .report import as_sarif, print_report
 
 RUNS = 60
 """Runs of a folder that are compared with the newest."""

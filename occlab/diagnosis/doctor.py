@@ -9,16 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..errors import OcclabError
-from . import (
-    checks_alignment,
-    checks_classes,
-    checks_data,
-    checks_loss,
-    checks_output,
-    checks_probe,
-    checks_scale,
-    checks_step,
-)
+from .checks import PROBES, STRUCTURE, Check
 from .finding import VERDICTS, Finding, Report, ranked
 from .subject import Subject, random_numbers_kept, tensors
 
@@ -27,22 +18,6 @@ BINS = 60
 
 _UNREADABLE = ("class-map", "non-finite")
 """What can be wrong with the targets so that the loss refuses them: the finding then says more than the loss."""
-
-Check = Callable[[Subject], Finding]
-_FILES = (
-    checks_data,
-    checks_classes,
-    checks_scale,
-    checks_alignment,
-    checks_output,
-    checks_loss,
-    checks_step,
-    checks_probe,
-)
-STRUCTURE: tuple[Check, ...] = tuple(check for file in _FILES for check in file.STRUCTURE)
-"""Need no training step. Where one of them fails, the others are not run: they would only repeat it."""
-PROBES: tuple[Check, ...] = tuple(check for file in _FILES for check in file.PROBES)
-"""Train copies for some steps on the batch."""
 
 
 def diagnose(

@@ -165,7 +165,7 @@ class Report:
         raise OcclabError(f"the report on {self.subject} has no experiment to run")
 
     def __str__(self) -> str:
-        from .rendering import as_text
+        from .report import as_text
 
         return as_text(self)
 
@@ -173,7 +173,7 @@ class Report:
         printer.text("..." if cycle else str(self))  # IPython's text/plain, where no HTML is shown
 
     def _repr_html_(self) -> str:
-        from .rendering import as_html
+        from .report import as_html
 
         return as_html(self)
 

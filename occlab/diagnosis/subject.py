@@ -309,7 +309,10 @@ class Probe:
 
 
 def advance(scheduler: Any) -> None:
-    """One step of a learning rate's schedule, copied with its optimiser."""
+    """One step of a learning rate's schedule, copied with its optimiser. One that waits for a validation score does not move
+    within an epoch."""
+    if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+        return
     with warnings.catch_warnings():  # the copied optimiser has lost the mark that the scheduler put on its step
         warnings.filterwarnings("ignore", ".*overridden after learning rate scheduler.*")
         scheduler.step()

@@ -20,10 +20,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..errors import OcclabError
-from .checks_layers import Rectified, Told, telling
-from .checks_parameters import Stuck, last_weight, stuck_finding, would_show
-from .finding import Finding, Report, Verdict, ranked
-from .step_verdicts import (
+from .checks.layers import Rectified, Told, telling
+from .checks.parameters import Stuck, last_weight, stuck_finding, would_show
+from .checks.verdicts import (
     CLIPPED_WARN,
     LARGE,
     LATE,
@@ -39,6 +38,7 @@ from .step_verdicts import (
     ratio_evidence,
     ratio_finding,
 )
+from .finding import Finding, Report, Verdict, ranked
 
 FEWEST_LOSSES = 20
 """With fewer nobody can say whether a loss stands still."""
@@ -205,10 +205,10 @@ class Watch:
     def report(self) -> Report:
         """What was seen so far, judged by the doctor's cut-offs. Without copies to compare with, a suspicion about the
         optimiser is a warning at most, and told only of a loop that started here and whose loss stands still."""
-        from .log_case import LogCase
-        from .log_checks import diverged, non_finite, spikes
-        from .log_plateau import plateau_at_floor
-        from .readings import Stated
+        from .log_doctor.case import LogCase
+        from .log_doctor.checks import diverged, non_finite, spikes
+        from .log_doctor.floors import plateau_at_floor
+        from .log_doctor.readings import Stated
 
         case = LogCase(self._log(), Stated())
         plateau = plateau_at_floor(case)

@@ -142,3 +142,11 @@ def test_a_loss_that_does_not_take_the_output_is_refused_in_a_sentence(batch):
     inputs, target = batch
     with pytest.raises(OcclabError, match=r"does not take output \(2, 4, 10, 10\) and target \(2, 4, 10, 9\)"):
         _ = Subject(network(), inputs, target[..., :9], F.binary_cross_entropy_with_logits).look
+
+
+def test_a_schedule_that_waits_for_a_score_stands_still(batch):
+    model = network()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
+    probe = Subject(model, *batch, F.binary_cross_entropy_with_logits, optimizer, scheduler=scheduler, steps=5).own
+    assert probe.rates == [[1e-3]] * 5
