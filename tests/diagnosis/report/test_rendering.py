@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from occlab.diagnosis.report import rendering, wording
 from occlab.diagnosis.finding import CAUSES, VERDICTS, Experiment, Finding, Report, ranked
+from occlab.diagnosis.report import rendering, wording
 from occlab.viz.diagnosis import histogram_picture, loss_picture
 
 EVIL = '<script>alert("x")</script>[bold]\x1b[31mred\x1b]0;title\x07[/] \u202e & \ud800 </pre></div><b onmouseover=alert(1)>'
