@@ -218,6 +218,7 @@ def doctor(
     loss: Literal["bce", "bce+dice", "focal", "dice"] | None = None,
     dice_weight: float | None = None,
     pos_weight: float | None = None,
+    data: Path | None = None,
     json: bool = False,
     sarif: Path | None = None,
 ) -> None:
@@ -233,6 +234,7 @@ def doctor(
         loss: what the loss is made of.
         dice_weight: of the Dice term beside the cross-entropy, 1 by default.
         pos_weight: of occupied cells in the cross-entropy.
+        data: the frames that were trained on, a SemanticKITTI root or a folder of frames: do their clouds lie on each other?
         json: print one JSON object.
         sarif: a SARIF file to write as well, for code scanning.
     """
@@ -244,6 +246,7 @@ def doctor(
         loss=loss,
         dice_weight=dice_weight,
         pos_weight=pos_weight,
+        data=data,
         json=json,
         sarif=sarif,
     )

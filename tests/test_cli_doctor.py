@@ -2,6 +2,10 @@
 
 import json
 import math
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -143,3 +147,30 @@ def test_what_cannot_be_read_is_one_sentence(tmp_path):
         assert "\n" not in str(refused.value)
     with pytest.raises(OcclabError, match="positive rate"):
         doctor(write(tmp_path / "scalars.json", learns()), positive_rate=45.0)
+
+
+def test_frames_whose_clouds_lie_apart_are_the_cause(tmp_path, capsys, monkeypatch):
+    from occlab.frames.store import read_store, write_frame
+
+    samples = Path(__file__).parents[1] / "data_samples"
+    path = write(tmp_path / "scalars.json", learns())
+    code, found = printed(capsys, path, data=samples)
+    assert (code, found["cause"]) == (0, None)
+    for frame in read_store(samples, limit=2):
+        lifted = replace(frame, pseudo=frame.pseudo + np.float32([0, 0, 0.5, 0]))
+        write_frame(lifted, tmp_path / "lifted" / f"{frame.name}.npz")
+    code, found = printed(capsys, path, data=tmp_path / "lifted")
+    assert (code, found["cause"]) == (1, "misaligned-target")
+    assert found["findings"][0]["evidence"]["z_offset"] == pytest.approx(0.5, abs=0.1)
+
+
+def test_the_command_is_there_and_its_exit_codes_are_the_process_s(tmp_path):
+    stuck = write(tmp_path / "scalars.json", stalled())
+    (tmp_path / "empty.json").write_bytes(b"")
+    stated = ("--positive-rate", "0.0045", "--loss", "bce+dice", "--dice-weight", "0.5")
+    for arguments, code in (((stuck,), 0), ((stuck, *stated), 1), ((tmp_path / "empty.json",), 2), ((tmp_path / "no",), 2)):
+        done = subprocess.run([sys.executable, "-m", "occlab", "doctor", *map(str, arguments)], capture_output=True, text=True)
+        assert done.returncode == code, done.stderr
+        assert ("Traceback" in done.stderr) is False
+        assert bool(done.stdout) == (code < 2)
+        assert len(done.stderr.strip().splitlines()) == (code == 2)

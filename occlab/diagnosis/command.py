@@ -6,12 +6,15 @@ from pathlib import Path
 
 from ..errors import OcclabError
 from ..files import write_atomically
+from .finding import Report, ranked
 from .log_doctor import diagnose_log
 from .log_doctor.readings import Family
 from .logs import TrainingLog, read_log
 from .logs.folder import find_runs
 from .report import as_sarif, print_report
 
+FRAMES = 8
+"""Looked at for the alignment of their clouds."""
 RUNS = 60
 """Runs of a folder that are compared with the newest."""
 LARGEST = 50_000_000
@@ -25,6 +28,7 @@ def doctor(
     loss: Family | None = None,
     dice_weight: float | None = None,
     pos_weight: float | None = None,
+    data: Path | None = None,
     json: bool = False,
     sarif: Path | None = None,
 ) -> int:
@@ -38,6 +42,8 @@ def doctor(
     report = diagnose_log(
         log, positive_rate=positive_rate, loss=loss, dice_weight=dice_weight, pos_weight=pos_weight, others=others
     )
+    if data is not None:
+        report = _with_clouds(report, data)
     if sarif is not None:
         write_atomically(
             sarif, lambda partial: partial.write_text(json_.dumps(as_sarif(report, log.path), indent=1), encoding="utf-8")
@@ -47,6 +53,15 @@ def doctor(
     else:
         print_report(report)
     return int(any(finding.verdict == "fail" for finding in report.findings))
+
+
+def _with_clouds(report: Report, data: Path) -> Report:
+    """The report, with what the frames that were trained on say of their clouds."""
+    from ..frames import read_frames
+    from .clouds import misaligned_clouds
+
+    found = misaligned_clouds(read_frames(data, limit=FRAMES))
+    return ranked([found, *(f for f in report.findings if f.id != found.id)], report.subject, report.curves)
 
 
 def _others(folder: Path, newest: TrainingLog) -> list[TrainingLog]:
