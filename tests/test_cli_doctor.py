@@ -156,9 +156,10 @@ def test_frames_whose_clouds_lie_apart_are_the_cause(tmp_path, capsys, monkeypat
     path = write(tmp_path / "scalars.json", learns())
     code, found = printed(capsys, path, data=samples)
     assert (code, found["cause"]) == (0, None)
+    (tmp_path / "lifted").mkdir()
     for frame in read_store(samples, limit=2):
         lifted = replace(frame, pseudo=frame.pseudo + np.float32([0, 0, 0.5, 0]))
-        write_frame(lifted, tmp_path / "lifted" / f"{frame.name}.npz")
+        write_frame(tmp_path / "lifted" / f"{frame.name}.npz", lifted)
     code, found = printed(capsys, path, data=tmp_path / "lifted")
     assert (code, found["cause"]) == (1, "misaligned-target")
     assert found["findings"][0]["evidence"]["z_offset"] == pytest.approx(0.5, abs=0.1)
