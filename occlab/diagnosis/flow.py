@@ -5,7 +5,6 @@ weights, buffers, modes and gradients, and the random numbers drawn after a look
 network does outside of modules (``torch.nn.functional``) is not seen.
 """
 
-import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import OcclabError
+from .copying import duplicate
 
 Kind = Literal["convolution", "norm", "activation"]
 
@@ -123,7 +123,7 @@ def scratch(model: nn.Module) -> Iterator[nn.Module]:
     """A copy of a model in training mode to do anything with; random numbers drawn meanwhile are given back."""
     places = {p.device for p in [*model.parameters(), *model.buffers()] if p.device.type == "cuda"}
     with torch.random.fork_rng(devices=places):
-        yield copy.deepcopy(model).train()
+        yield duplicate(model)[0].train()
 
 
 def calls(model: nn.Module, inputs: Tensor, look: Callable[[str, nn.Module, Any], None]) -> Tensor:

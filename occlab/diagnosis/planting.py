@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..losses import OccupancyLoss
+from .copying import random_numbers_kept
 from .setups import ARCHITECTURES, NZ, On, Setup, adam, batch, by_height, last_convolution, network, swap_norms, train, visible
-from .subject import random_numbers_kept
 
 Plant = Callable[[Setup, int], Setup]
 

@@ -20,8 +20,9 @@ from torch.optim import Optimizer
 from ..errors import require
 from ..losses import OccupancyLoss
 from ..models import OccupancyUNet, UNetConfig
+from .copying import random_numbers_kept
 from .finding import Report
-from .subject import advance, random_numbers_kept, trainable
+from .subject import advance, trainable
 
 ARCHITECTURES = ("U-Net", "3-D U-Net")
 """occlab's own, on a bird's-eye-view map; MONAI's, on a volume."""

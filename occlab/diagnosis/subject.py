@@ -4,26 +4,29 @@ Everything happens on copies. Legend: p is the probability that a cell is occupi
 that or its logit, found out by asking the loss.
 """
 
-import copy
 import math
-import random
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-import numpy as np
 import torch
+import torch.nn.functional as F
 from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..errors import OcclabError
+from .copying import clone, duplicate, first_line, foreign, gradients_kept, tensors
 
 MARGIN = 1e-6
 """How far from 0 and 1 probabilities stay where a loss cannot take them exactly."""
+NO_ROOM = 3e-5
+"""Of the loss of p = 1/2, what the best constant may cost where one answer is right everywhere: it is searched to 1 - 6e-6."""
+ERRORS = (RuntimeError, ValueError, IndexError, TypeError, AttributeError, AssertionError, OcclabError)
+"""What a loss raises for what it does not take."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +81,10 @@ class Subject:
     def copies(self) -> tuple[nn.Module, Optimizer | None, Any]:
         """Model, optimiser and scheduler, copied together: the optimiser holds the parameters of the model's copy."""
         try:
-            return copy.deepcopy((self.model, self.optimizer, self.scheduler))
+            return duplicate(self.model, self.optimizer, self.scheduler)
         except Exception as error:
-            raise OcclabError(f"{self.name}: expected a model that can be copied (copy.deepcopy): {error}") from error
+            why = first_line(error)
+            raise OcclabError(f"{self.name}: expected a model that can be copied (copy.deepcopy): {why}") from error
 
     def run(self, model: nn.Module, inputs: Any = None) -> Tensor:
         """The model's output on the batch, or on other inputs of its kind."""
@@ -97,8 +101,7 @@ class Subject:
         """The loss of an output: one number, the sum where the loss returns terms by name."""
         value = self.loss(output, self.target if target is None else target)
         if isinstance(value, dict):
-            terms = {name: v for name, v in value.items() if "loss" in name} or value  # mmdetection's convention
-            value = torch.stack([v.reshape(()) for v in terms.values()]).sum()
+            value = sum(terms_of(value).values())
         if not isinstance(value, Tensor) or value.numel() != 1:
             got = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
             raise OcclabError(f"expected a loss that returns one number for (output, target), got {got}")
@@ -121,12 +124,17 @@ class Subject:
 
     @cached_property
     def counted(self) -> Tensor:
-        """Bool, shape of the target: the cells that count. Integer targets outside the classes are left out."""
+        """Bool, shape of the target: the cells that count. What stands for "unknown" is left out."""
         whole = torch.ones_like(self.target, dtype=torch.bool)
         if self.mask is not None:
             whole = whole & self.mask.to(whole.device)
         if self._integer:
-            whole = whole & (self.target >= 0) & (self.target != 255)
+            return whole & (self.target >= 0) & (self.target != 255)
+        if self.target.is_floating_point():  # -1 and 255 beside 0 and 1 mean "unknown" here too; beside 0 alone, occupied
+            unknown = (self.target == -1) | (self.target == 255)
+            known = self.target[~unknown]
+            if bool((known > 0).any()) and bool((known <= 0.5).any()):
+                return whole & ~unknown
         return whole
 
     @cached_property
@@ -139,8 +147,8 @@ class Subject:
         """What the loss takes. A loss of probabilities is near its least where p is the (hard) target; one of logits is not,
         for there 0 and 1 are both lukewarm."""
         if self.by_class:
-            return "logits"
-        hard = (self.target > 0.5).to(self.output.dtype)
+            return self._takes_of_classes
+        hard = (self.target > 0.5).to(self.output.dtype).contiguous()
         if not bool(hard.any()):
             hard.view(-1)[:: max(1, hard.numel() // 10)] = 1.0
         with torch.no_grad():
@@ -148,12 +156,30 @@ class Subject:
             for output in (hard, torch.full_like(hard, 0.5), (2 * hard - 1) * 20):
                 try:
                     values.append(float(self.value(output.reshape(self.output.shape), hard.to(self.target.dtype))))
-                except (RuntimeError, ValueError, AssertionError, OcclabError):
+                except ERRORS:
                     values.append(math.nan)  # torch refuses -20 as a probability
         as_probability, half, as_logit = values
         if math.isnan(as_logit):
             return "probabilities"
         return "probabilities" if as_probability < 0.2 * half else "logits"
+
+    @property
+    def _takes_of_classes(self) -> Literal["logits", "probabilities"]:
+        """Probabilities are what a softmax returned, and a loss of those is next to nothing where the right ones are given."""
+        if not sums_to_one(self.output):
+            return "logits"
+        k = self.output.shape[1]
+        right = F.one_hot(self.target.long().clamp(0, k - 1), k).movedim(-1, 1).to(self.output)
+        with torch.no_grad():
+            try:
+                sure, even = (float(self.value(o)) for o in (0.999 * right + 0.001 / k, torch.full_like(right, 1 / k)))
+            except ERRORS:
+                return "logits"
+        return "probabilities" if sure < 0.01 * even else "logits"
+
+    def taken(self, logits: Tensor) -> Tensor:
+        """Logits of classes, (B, K, ...), as the loss takes them."""
+        return logits if self.takes == "logits" else torch.softmax(logits, 1)
 
     # --- measurements ---------------------------------------------------------------------------------------------------
 
@@ -167,25 +193,29 @@ class Subject:
     def look(self) -> Look:
         """One forward and backward pass."""
         twin = self.twin()
-        output = self.run(twin)
-        kept = output if output.requires_grad else output.detach().requires_grad_()
-        try:
-            with torch.enable_grad():
+        for p in twin.parameters():
+            p.grad = None  # gradients are copied along
+        with torch.enable_grad():
+            output = self.run(twin)
+            kept = output if output.requires_grad else output.detach().requires_grad_()
+            try:
                 value = self.value(kept)
-        except (RuntimeError, ValueError, IndexError, TypeError) as error:
-            shapes = f"output {tuple(output.shape)} and target {tuple(self.target.shape)} {self.target.dtype}"
-            raise OcclabError(f"the loss does not take {shapes}: {_first_line(error)}") from error
+            except (RuntimeError, ValueError, IndexError, TypeError) as error:
+                shapes = f"output {tuple(output.shape)} and target {tuple(self.target.shape)} {self.target.dtype}"
+                raise OcclabError(f"the loss does not take {shapes}: {first_line(error)}") from error
         named = {name: p for name, p in twin.named_parameters() if p.requires_grad}
         if not value.requires_grad:
             return Look(output.detach(), float(value), None, dict.fromkeys(named))
-        found = torch.autograd.grad(value, [kept, *named.values()], allow_unused=True)
-        return Look(output.detach(), float(value.detach()), found[0], dict(zip(named, found[1:], strict=True)))
+        kept.retain_grad()
+        with gradients_kept(foreign(value, twin, kept)):
+            value.backward()  # not autograd.grad, which checkpoints of the older kind refuse
+        return Look(output.detach(), float(value.detach()), kept.grad, {name: p.grad for name, p in named.items()})
 
     def p(self, output: Tensor) -> Tensor:
         """Probabilities as the loss understands the output, float32 in the target's shape; of the classes, (B, K, ...)."""
         output = output.detach().float()
         if self.by_class:
-            return torch.softmax(output, 1)
+            return torch.softmax(output, 1) if self.takes == "logits" else output
         return (torch.sigmoid(output) if self.takes == "logits" else output).reshape(self.target.shape)
 
     def of_probabilities(self, p: Tensor) -> float:
@@ -208,13 +238,15 @@ class Subject:
             lambda x: self.of_constant(1 / (1 + math.exp(-x))), bounds=(-12, 12), method="bounded", options={"xatol": 0.02}
         )
         best_p = 1 / (1 + math.exp(-found.x))
-        return Floors(self.of_constant(0.5), float(found.fun), best_p, self.of_probabilities(self.target.float()))
+        perfect = self.of_probabilities(self.target.float().masked_fill(~self.counted, 0))
+        return Floors(self.of_constant(0.5), float(found.fun), best_p, perfect)
 
     def skill(self, loss: float) -> float:
         """Share of the best constant's loss that is saved, of what can be: 0 for a network that has learnt the base rate and no
-        more, 1 at p = target (McFadden's pseudo-R2 over the soft targets' own floor)."""
+        more, 1 at p = target (McFadden's pseudo-R2 over the soft targets' own floor).
+        NaN where a constant is as good as perfect."""
         room = self.floors.best_constant - self.floors.perfect
-        return (self.floors.best_constant - loss) / room if room > 0 else math.nan
+        return (self.floors.best_constant - loss) / room if room > NO_ROOM * abs(self.floors.half) else math.nan
 
     @cached_property
     def own(self) -> "Probe":
@@ -251,7 +283,7 @@ class Subject:
         """Train a copy on this batch, in place. Stops early where the loss is not finite."""
         model.train()
         weights = {name: p for name, p in model.named_parameters() if p.dim() > 1}
-        losses, norms, ratios, rates = [], [], [], []
+        losses, norms, ratios, rates, foreigners = [], [], [], [], None
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         for _ in range(self.steps if steps is None else steps):
             optimizer.zero_grad()
@@ -261,7 +293,9 @@ class Subject:
             losses.append(float(value.detach()))
             if not math.isfinite(losses[-1]) or not value.requires_grad:
                 break
-            value.backward()
+            foreigners = foreign(value, model) if foreigners is None else foreigners
+            with gradients_kept(foreigners):
+                value.backward()
             norms.append(float(nn.utils.clip_grad_norm_(parameters, clip_norm or math.inf)))
             before = {name: p.detach().clone() for name, p in weights.items()}
             rates.append([float(group["lr"]) for group in optimizer.param_groups])
@@ -323,48 +357,21 @@ def trainable(model: nn.Module) -> list[nn.Parameter]:
     return [p for p in model.parameters() if p.requires_grad] or [nn.Parameter(torch.zeros(1))]
 
 
-def clone(value: Any) -> Any:
-    """A copy of tensors, and of tuples, lists and dicts of them, without gradients."""
-    if isinstance(value, Tensor):
-        return value.detach().clone()
-    if isinstance(value, dict):
-        return {name: clone(v) for name, v in value.items()}
-    if isinstance(value, tuple | list):
-        return type(value)(clone(v) for v in value)
-    return value
+def terms_of(value: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The terms of a loss that returns them by name, as mmdetection adds them up: those with "loss" in their name, a tensor by
+    its mean, a list by the sum of its means. Where no name has it, every tensor of one number."""
+    named = {name: v for name, v in value.items() if "loss" in str(name)}
+    named = named or {name: v for name, v in value.items() if isinstance(v, Tensor) and v.numel() == 1}
+    found = {name: sum(t.mean() for t in tensors(v)) for name, v in named.items() if tensors(v)}
+    if not found:
+        raise OcclabError(f"expected a loss that returns terms with 'loss' in their names, got {sorted(map(str, value))[:8]}")
+    return found
 
 
-def tensors(value: Any) -> Sequence[Tensor]:
-    """Every tensor in inputs that may be a tensor, or tuples, lists and dicts of them."""
-    if isinstance(value, Tensor):
-        return [value]
-    values = value.values() if isinstance(value, dict) else value if isinstance(value, tuple | list) else ()
-    return [t for v in values for t in tensors(v)]
-
-
-def swapped(inputs: Any, old: Tensor, new: Tensor) -> Any:
-    """Inputs with one tensor put in the place of another."""
-    if inputs is old:
-        return new
-    if isinstance(inputs, dict):
-        return {name: swapped(v, old, new) for name, v in inputs.items()}
-    return type(inputs)(swapped(v, old, new) for v in inputs) if isinstance(inputs, tuple | list) else inputs
-
-
-@contextmanager
-def random_numbers_kept() -> Iterator[None]:
-    """Random numbers drawn inside, by torch, NumPy or Python, are given back."""
-    state, numpy_state = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        try:
-            yield
-        finally:
-            random.setstate(state)
-            np.random.set_state(numpy_state)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+def sums_to_one(output: Tensor) -> bool:
+    """Do the probabilities of a cell sum to 1 over the channels, as behind a softmax?"""
+    close = 1e-4 if output.dtype in (torch.float32, torch.float64) else 0.02
+    return output.dim() > 1 and bool(((output.double().sum(1) - 1).abs() < close).all()) and float(output.min()) >= 0
 
 
 def _ratio(before: Tensor, after: Tensor) -> float:

@@ -30,7 +30,8 @@ def check_custom_keys(config: TrainConfig, notes: Notes, own: bool) -> TrainConf
             wins[found[0]].append(found[1:])
     kept = dict(keys)
     for key in keys:
-        place = f"{notes.said['custom_keys'].where}[{key!r}]"
+        where, gap, line = notes.said["custom_keys"].where.partition(" (line")
+        place = f"{where}[{key!r}]{gap}{line}"
         if not matching[key] and own:
             notes.changes_nothing.append(f"{place}: no parameter's name contains it")
         elif not matching[key]:

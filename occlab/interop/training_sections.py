@@ -287,7 +287,11 @@ def _read_scheduler(section: Section) -> bool:
         section.taken |= {"by_epoch", "convert_to_iter_based"}
         _read_one_cycle(section, "eta_max")
         return True
-    section.drop("type", f"occlab has no schedule {shown(kind)} from step {begin} to {end}")
+    if kind.endswith("Momentum"):
+        section.drop("type", f"{shown(kind)} changes the momentum; occlab keeps it as it is")
+    else:
+        unit = "epoch" if section.values.get("by_epoch", True) else "step"
+        section.drop("type", f"occlab has no schedule {shown(kind)} from {unit} {begin} to {end}")
     section.taken = set(section.values)
     return kind.endswith("Momentum")
 
@@ -354,7 +358,7 @@ def _read_length(section: Section) -> None:
 
 def _drop_epochs(section: Section, key: str) -> None:
     epochs = section.take(key)
-    section.drop(key, f"{shown(epochs)} epochs; occlab counts in steps, and the file does not say how many an epoch has")
+    section.drop(key, f"{shown(epochs)} epochs; occlab counts in steps, and the file does not say how many these are: set them")
 
 
 def _say_number(section: Section, name: str, key: str) -> None:

@@ -1,5 +1,7 @@
-"""Screens for a notebook, made of ipywidgets over the rest of the library. They hold no logic of their own."""
+"""Under and on the screen: a training steered from outside (no widgets), and ipywidgets over the rest of the library."""
 
 from .picker import FolderPicker
+from .run_folder import unfinished
+from .session import Session
 
-__all__ = ["FolderPicker"]
+__all__ = ["FolderPicker", "Session", "unfinished"]

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from occlab import OcclabError, OccupancyLoss
-from occlab.diagnosis.subject import Subject, clone, random_numbers_kept, tensors
+from occlab.diagnosis.copying import clone, random_numbers_kept, tensors
+from occlab.diagnosis.subject import Subject
 
 
 @pytest.fixture

@@ -155,7 +155,10 @@ def test_what_is_not_carried_is_said_with_its_place(text, says):
             "param_scheduler[0] (line 1): a warm-up of 0",
         ),
         ("optimizer_config = dict(grad_clip=dict(max_norm=None, norm_type=2))", "its norm changes nothing"),
-        ("optimizer = dict(paramwise_cfg=dict(custom_keys={'refine': dict(lr_mult=1.0)}))", "['refine']: lr_mult 1 leaves"),
+        (
+            "optimizer = dict(paramwise_cfg=dict(custom_keys={'refine': dict(lr_mult=1.0)}))",
+            "['refine'] (line 1): lr_mult 1 leaves",
+        ),
         ("optimizer = dict(paramwise_cfg=dict(bias_lr_mult=1.0))", "bias_lr_mult (line 1): a multiplier of 1"),
         (
             "optimizer = dict(type='AdamW', weight_decay=0, paramwise_cfg=dict(custom_keys={'head': dict(decay_mult=0.)}))",
@@ -163,11 +166,11 @@ def test_what_is_not_carried_is_said_with_its_place(text, says):
         ),
         (
             "optimizer = dict(paramwise_cfg=dict(custom_keys={'refin': dict(lr_mult=2.), 'refine': dict(lr_mult=10.)}))",
-            "['refin']: longer keys override it",
+            "['refin'] (line 1): longer keys override it",
         ),
         (
             "model = dict(type='OccupancyUNet')\noptimizer = dict(paramwise_cfg=dict(custom_keys={'rfine': dict(lr_mult=2)}))",
-            "['rfine']: no parameter's name contains it",
+            "['rfine'] (line 2): no parameter's name contains it",
         ),
         ("optimizer = dict(lr=1e-3)\noptimizer = dict(lr=1e-4)", "optimizer (line 1) changes nothing: line 2 sets it again"),
         ("optimizer = {'lr': 1e-3, 'lr': 1e-4}", "optimizer.lr (line 1) changes nothing"),
@@ -306,3 +309,15 @@ def test_snippet_rotation_and_flips():
     read = read_mmdet3d("train_pipeline = [dict(type='GlobalRotScaleTrans')]\n")
     assert math.isclose(read.config.rotation, 45, rel_tol=1e-6)
     assert "frames are scaled" in read.not_carried[0]
+
+
+def test_a_schedule_of_the_momentum_is_no_schedule_of_the_rate_and_epochs_are_no_steps():
+    read = read_mmdet3d(
+        "train_cfg = dict(by_epoch=True, max_epochs=6)\n"
+        "param_scheduler = [dict(type='CosineAnnealingMomentum', eta_min=0.9, end=2.4),\n"
+        "    dict(type='MultiStepLR', begin=0, end=6, milestones=[3])]\n"
+    )
+    said = "\n".join(read.not_carried)
+    assert "CosineAnnealingMomentum changes the momentum" in said
+    assert "MultiStepLR from epoch 0 to 6" in said
+    assert "6 epochs; occlab counts in steps, and the file does not say how many these are" in said

@@ -18,8 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..copying import swapped, tensors
 from ..finding import Experiment, Finding
-from ..subject import Subject, swapped, tensors
+from ..subject import Subject
 
 REACH = 3
 """Shifts that are looked for, in cells."""
@@ -346,7 +347,8 @@ def _prediction(s: Subject, target: Tensor) -> Witness | None:
         return None
     p = p.reshape(target.shape).nan_to_num()
     w = _witness("the prediction", p, p, target, True)
-    spread, rate = float(p.std()) / max(float(target.std()), 1e-9), float(p.mean()) / max(float(target.mean()), 1e-9)
+    spread = float(p.std(correction=0)) / max(float(target.std(correction=0)), 1e-9)
+    rate = float(p.mean()) / max(float(target.mean()), 1e-9)
     informed = 0.25 < rate < 4 and spread > 0.3
     return w if w is not None and informed and _correlation(p, w.move(target)) > INFORMED else None
 

@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...errors import OcclabError
 from ..finding import Experiment, Finding
-from ..subject import Subject
+from ..subject import ERRORS, Subject
 from .alignment import commonest
 
 IGNORED = (255, -1, -100)
@@ -21,9 +20,6 @@ INVERTED = 0.9
 some 10 %, nuScenes' 1 to 5 %."""
 ONE_CLASS = 0.999
 """Share of a class that is worth a note."""
-
-ERRORS = (RuntimeError, ValueError, IndexError, TypeError, AssertionError, OcclabError)
-"""What a loss raises for what it does not take."""
 
 
 def class_map(s: Subject) -> Finding:
@@ -148,7 +144,7 @@ def _class_finding(
 
 def _start(s: Subject) -> float:
     """The loss that training starts from: that of the untrained output, or of p = 1/2 where that is more."""
-    same = float(s.value(torch.zeros_like(s.output))) if s.by_class else s.floors.half
+    same = float(s.value(s.taken(torch.zeros_like(s.output)))) if s.by_class else s.floors.half
     return max(same, float(s.value(s.output)))
 
 

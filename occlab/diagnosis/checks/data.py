@@ -10,15 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..copying import swapped, tensors
 from ..finding import Experiment, Finding
-from ..subject import Subject, swapped, tensors
+from ..subject import ERRORS, Subject
 from .alignment import occupied
-from .classes import ERRORS
 
 EMPTY, EMPTY_FRAMES = 0.05, 2
 """Share and number of frames without an occupied cell, of a batch of 8 at least, that are worth a warning."""
 TELLING = 16
 """Cells of a frame that must differ from its usual value before two frames can be called the same, or a target repeated."""
+MOST_FRAMES = 128
+"""Of a batch that are compared with one another."""
 
 
 # --- not finite ---------------------------------------------------------------------------------------------------------
@@ -172,9 +174,14 @@ def hooks(modules: list[tuple[str, nn.Module]], look: Callable[[str, Tensor], No
 
 def empty_targets(s: Subject) -> Finding:
     """Frames without an occupied cell; of classes, with one class only."""
-    frames = [counted.unique().numel() <= 1 for counted in (t[c] for t, c in zip(s.target, s.counted, strict=True))]
-    if not s.by_class:
-        frames = [not bool((t > 0).any()) for t in occupied(s)]
+    if s.target.numel() < TELLING:
+        return Finding("empty-targets", "not-measurable", f"{s.target.numel()} cells are too few to call them empty.")
+    framed = s.target[0].numel() >= TELLING  # else the cells of the frames are in one row, and only all can be empty
+    if s.by_class:
+        parts = zip(s.target, s.counted, strict=True) if framed else [(s.target, s.counted)]
+        frames = [t[c].unique().numel() <= 1 for t, c in parts]
+    else:
+        frames = [not bool((t > 0).any()) for t in (occupied(s) if framed else [occupied(s)])]
     empty, b = sum(frames), len(frames)
     evidence: dict[str, Any] = {"empty": empty, "frames": b, "cutoff": EMPTY, "source": "share of the batch"}
     if not empty:
@@ -210,8 +217,8 @@ def _empty_share(s: Subject, output: Tensor) -> float:
 
 def duplicate_frames(s: Subject) -> Finding:
     """The same input twice, with one answer or two; or two inputs with one answer."""
-    b = len(s.target)
-    batched = [t for t in tensors(s.inputs) if t.dim() > 0 and len(t) == b]
+    b = min(len(s.target), MOST_FRAMES)
+    batched = [t for t in tensors(s.inputs) if t.dim() > 0 and len(t) == len(s.target)]
     if b < 2 or not batched:
         return Finding("duplicate-frames", "not-measurable", "Needs two frames, and inputs with a tensor of as many.")
     same, other = torch.equal, lambda a, c: not torch.equal(a, c)

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..copying import random_numbers_kept
 from ..finding import Experiment, Finding
 from ..flow import kind_of
-from ..subject import Subject, random_numbers_kept
+from ..subject import Subject
 from .verdicts import dead_finding, dead_share, is_rectifier, learnt
 
 EXPERIMENT_STEPS = 20

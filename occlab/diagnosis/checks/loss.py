@@ -13,8 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..finding import Experiment, Finding
-from ..subject import Subject
-from .classes import ERRORS
+from ..subject import ERRORS, Subject, terms_of
 
 ADDS_UP = 0.02
 """A loss of twice the batch within 2 % of twice the loss is a sum over the frames; a mean stays where it is."""
@@ -188,12 +187,13 @@ def _outputs(s: Subject) -> dict[str, Tensor]:
         noise = [torch.randn(s.output.shape, generator=g).to(s.output) for _ in range(2)]
         k = s.output.shape[1]
         hot = F.one_hot(s.target.long().clamp(0, k - 1), k).movedim(-1, 1).to(s.output)
-        return {
+        logits = {
             "random": noise[0],
             "random_too": noise[1],
             "right": 3 * hot + 0.1 * noise[0],
             "wrong": 0.1 * noise[1] - 3 * hot,
         }
+        return {name: s.taken(output) for name, output in logits.items()}
     noise = [torch.rand(s.target.shape, generator=g).to(s.output) for _ in range(2)]
     t = s.target.to(s.output).nan_to_num().clamp(0, 1)
     ps = {"random": 0.05 + 0.9 * noise[0], "random_too": 0.05 + 0.9 * noise[1], "right": 0.8 * t + 0.05 + 0.1 * noise[0]}
@@ -232,7 +232,8 @@ def _cross_entropy(s: Subject) -> Callable[[Tensor, Tensor], Tensor]:
     def plain(output: Tensor, target: Tensor) -> Tensor:
         if s.by_class:
             target = target.long().masked_fill(~s.counted, -100)
-            return F.cross_entropy(output.float(), target)
+            output = output.float()
+            return F.cross_entropy(output if s.takes == "logits" else output.clamp(1e-6, 1).log(), target)
         output, target = output.float().reshape(target.shape)[s.counted], target.float()[s.counted]
         if s.takes == "logits":
             return F.binary_cross_entropy_with_logits(output, target)
@@ -307,7 +308,7 @@ def _terms(s: Subject, output: Tensor) -> dict[str, Tensor]:
     value = s.loss(output, s.target)
     if not isinstance(value, dict):
         return {}
-    return {name: t for name, t in value.items() if "loss" in name} or value
+    return terms_of(value)
 
 
 def _gradient(term: Tensor, output: Tensor) -> Tensor | None:

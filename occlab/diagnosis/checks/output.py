@@ -13,12 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from ..finding import Experiment, Finding
-from ..subject import Subject
+from ..subject import Subject, sums_to_one
 
 PUSHES = (-1e3, -20.0, 20.0, 1e3)
 """Added to what the last layer with parameters returns. The large ones reach through a temperature or a scale."""
 REACH = 0.05
 """A head must be able to say p under 0.05 and over 0.95; a healthy one reaches 0 and 1 to the last bit."""
+HEARD = 1e-4
+"""Gradient of the output by the last layer's, above which it answers: 1 in a bare head, under 1e-6 in front of a norm."""
 WRONG = 0.25
 """A cell whose probability is further than this from its target should be moved by the loss."""
 DEAD_WARN, DEAD_FAIL = 0.5, 0.95
@@ -28,6 +30,9 @@ START_WARN, START_FAIL = 1.5, 3.0
 CEILING_WARN, CEILING_FAIL = 0.2, 0.05
 """Share of the best constant's loss that a perfect prediction saves."""
 PROBE_STEPS = 20
+FAST = 1e-2
+"""Learning rate of AdamW for them."""
+_FREE = f"Give the loss what the last convolution returns, started at the base rate, and train {PROBE_STEPS} steps"
 
 KINDS = {
     "relu-before-sigmoid": ((0.5, 1.0), "a ReLU (or softplus) stands between the last layer and the sigmoid"),
@@ -49,7 +54,7 @@ class Reach:
 
 def bounded_output(s: Subject) -> Finding:
     """Push the last layer up and down: does every probability follow?"""
-    if s.takes == "probabilities" and _shared(s.output):
+    if s.takes == "probabilities" and not s.by_class and sums_to_one(s.output) and not sums_to_one(s.target):
         return _one_for_all(s)
     reach = _reach(s)
     if reach is None or reach.moved < 1e-3:
@@ -69,23 +74,21 @@ def bounded_output(s: Subject) -> Finding:
     evidence = {"kind": kind, **evidence}
     title = f"The output cannot leave [{low:.3f}, {high:.3f}], however hard its last layer is pushed: {what}."
     if s.by_class:
-        return Finding("bounded-output", "fail", title, evidence, _WHY, _FIX)
+        why = "No weight in the network can make it certain of a class, or rule one out."
+        fix = "logits = self.head(x)  # (B, classes, ...), with nothing behind it\nloss = F.cross_entropy(logits, target)"
+        return Finding("bounded-output", "fail", title, evidence, why, fix)
     floor, perfect = _lowest_constant(s, low, high), s.of_probabilities(s.target.float().clamp(low, high))
     evidence |= {"floor": floor, "floor_with_perfect_answers": perfect, "floor_of_a_free_output": s.floors.perfect}
-    why = f"{_WHY} The same answer everywhere costs at least {floor:.4g}, and even perfect ones cost {perfect:.4g}."
+    what = _WHY if low > REACH else "Some cells are occupied, and no weight in the network can make it say so."
+    why = f"{what} The same answer everywhere costs at least {floor:.4g}, and even perfect ones cost {perfect:.4g}."
     experiment = Experiment(
-        f"Give the loss what the last convolution returns, and train {PROBE_STEPS} steps",
+        _FREE,
         "loss on this batch",
         s.floors.perfect,
         0.99 * floor,
         lambda: _freed(s),
     )
     return Finding("bounded-output", "fail", title, evidence, why, _FIX, experiment)
-
-
-def _shared(output: Tensor) -> bool:
-    """Do the probabilities of a cell sum to 1 over the channels, as behind a softmax?"""
-    return output.dim() > 1 and bool(((output.double().sum(1) - 1).abs() < 1e-4).all())
 
 
 def _one_for_all(s: Subject) -> Finding:
@@ -100,7 +103,7 @@ def _one_for_all(s: Subject) -> Finding:
     why = f"Occupied heights are no classes: up to {most:.0f} of a column are occupied at once, and an empty column has none."
     fix = "p = torch.sigmoid(logits)  # each height by itself; or F.binary_cross_entropy_with_logits(logits, target)"
     experiment = Experiment(
-        f"Give the loss what the last convolution returns, and train {PROBE_STEPS} steps",
+        _FREE,
         "loss on this batch",
         s.floors.perfect,
         s.look.loss,
@@ -141,9 +144,9 @@ def dead_head(s: Subject) -> Finding:
     if verdict == "pass":
         return Finding("dead-head", verdict, title, evidence)
     why = "What is cut off there cannot be corrected: behind a ReLU at 0, or a sigmoid that has rounded to 0 or 1."
-    fix = "logits = self.last_convolution(x)  # nothing behind it\nloss = F.binary_cross_entropy_with_logits(logits, target)"
+    fix = f"# return what {_spelt(s)} returns, and nothing behind it\nloss = F.binary_cross_entropy_with_logits(logits, target)"
     experiment = Experiment(
-        f"Give the loss what the last convolution returns, and train {PROBE_STEPS} steps",
+        _FREE,
         "loss on this batch",
         s.floors.perfect,
         min(s.look.loss, s.floors.half),
@@ -165,7 +168,7 @@ def output_prior(s: Subject) -> Finding:
     if ratio > START_WARN and s.look.loss > s.floors.best_constant:
         bias = math.log(s.rate / (1 - s.rate)) if s.rate < 1 else 10.0
         why = f"The wrong base rate alone costs {cost:.3g}, {ratio:.1f} times an answer of 1/2; the first steps only undo it."
-        fix = f"nn.init.constant_(model.last_convolution.bias, {bias:.2f})  # log(rate / (1 - rate))"
+        fix = f"nn.init.constant_({_spelt(s)}.bias, {bias:.2f})  # log(rate / (1 - rate))"
         experiment = Experiment(
             f"Start the output at the base rate (bias {bias:.2f})", "first loss", 0.0, 1.2 * min(half, s.of_constant(s.rate)),
             lambda: (s.look.loss, _shifted(s, mean)),
@@ -190,7 +193,7 @@ def initial_loss(s: Subject) -> Finding:
     if not ratio > START_WARN:
         return Finding("initial-loss", "pass", title, evidence)
     why = f"The output is certain and wrong: its spread is {spread:.3g}. The first steps only shrink the last layer."
-    fix = "nn.init.normal_(model.last_convolution.weight, std=0.01)\nnn.init.zeros_(model.last_convolution.bias)"
+    fix = f"last = {_spelt(s)}\nnn.init.normal_(last.weight, std=0.01)\nnn.init.zeros_(last.bias)"
     experiment = Experiment(
         "Shrink the output to a spread of 0.1 around p = 1/2",
         "first loss",
@@ -239,22 +242,29 @@ def last_layer(s: Subject, model: nn.Module) -> str | None:
     return order[-1] if order else None
 
 
+def _spelt(s: Subject) -> str:
+    """That layer, as code."""
+    name = last_layer(s, s.twin())
+    return f"model.get_submodule({name!r})" if name else "model"
+
+
 def _reach(s: Subject) -> Reach | None:
     twin = s.twin()
     name = last_layer(s, twin)
     if name is None:
         return None
     layer, found, means = twin.get_submodule(name), [], []
-    channels = (0, s.output.shape[1] - 1) if s.by_class else (None,)
-    for channel in channels:
+    classes = (0, s.output.shape[1] - 1) if s.by_class else (None,)
+    for number in classes:
         lows, highs = [], []
+        way = None if number is None else _towards(s, twin, layer, number)
         for push in PUSHES:
-            with torch.no_grad(), _pushing(layer, push, channel):
+            with torch.no_grad(), _pushing(layer, push, way):
                 p = s.p(s.run(twin)).double()
             if not bool(p.isfinite().all()):
                 continue
-            if channel is not None:
-                p = p[:, channel : channel + 1]
+            if number is not None:
+                p = p[:, number : number + 1]
             flat = p.transpose(0, 1).flatten(1) if p.dim() > 1 else p[None]
             lows.append(flat.amin(1)), highs.append(flat.amax(1)), means.append(float(p.mean()))
         if not lows:
@@ -264,21 +274,35 @@ def _reach(s: Subject) -> Reach | None:
 
 
 @contextmanager
-def _pushing(layer: nn.Module, push: float, channel: int | None) -> Iterator[None]:
+def _pushing(layer: nn.Module, push: float, way: Tensor | None) -> Iterator[None]:
     def hook(_: nn.Module, __: Any, output: Any) -> Any:
-        if not isinstance(output, Tensor):
+        if not isinstance(output, Tensor) or (way is not None and way.shape != output.shape):
             return output
-        if channel is None:
-            return output + push
-        change = torch.zeros_like(output)
-        change[:, channel % output.shape[1]] = push
-        return output + change
+        return output + (push if way is None else push * way)
 
     handle = layer.register_forward_hook(hook)
     try:
         yield
     finally:
         handle.remove()
+
+
+def _towards(s: Subject, model: nn.Module, layer: nn.Module, number: int) -> Tensor:
+    """Which way a layer's output has to go for one class, against all others: 1, -1, or 0 where it does nothing. Found by
+    gradients: what is a class to the loss may be a group of channels, a step of them, or the last dimension there."""
+    kept: list[Tensor] = []
+    handle = layer.register_forward_hook(lambda _, __, output: kept.append(output) if isinstance(output, Tensor) else None)
+    try:
+        with torch.enable_grad():
+            output = s.run(model.requires_grad_(True)).float()
+            others = output.sum() - output[:, number].sum()
+            of_class, of_others = (
+                torch.autograd.grad(v, [kept[-1]], retain_graph=True)[0] for v in (output[:, number].sum(), others)
+            )
+    finally:
+        handle.remove()
+    heard = lambda g: g.sign() * (g.abs() > HEARD)  # noqa: E731  # in front of a norm it is rounding
+    return torch.where(heard(of_class) != 0, heard(of_class), -heard(of_others))
 
 
 @contextmanager
@@ -310,19 +334,24 @@ def _last_output(model: nn.Module, s: Subject, layers: tuple[type, ...] | None =
 
 
 def _freed(s: Subject) -> tuple[float, float]:
-    """The loss after some steps of AdamW at 1e-3, as things are and with the last convolution's output given to the loss."""
+    """The loss after some steps of AdamW, as things are and with the last convolution's output given to the loss, started at
+    the base rate with a spread of 1 at most."""
 
     def bare(model: nn.Module, _: Any) -> Tensor:
         with _last_output(model, whole, (nn.modules.conv._ConvNd, nn.Linear)) as (output, kept):
             logits = output if kept is None else kept.reshape(output.shape)
+        logits = start + (logits - mean) / max(1.0, spread)
         return logits if s.takes == "logits" else torch.sigmoid(logits)
 
     whole = Subject(s.model, s.inputs, s.target, s.loss, forward=s.forward)
     freed = Subject(s.model, s.inputs, s.target, s.loss, forward=bare)
+    with _last_output(s.twin(), whole, (nn.modules.conv._ConvNd, nn.Linear)) as (output, kept):
+        spread, mean = (float(v) for v in torch.std_mean((output if kept is None else kept).detach().double()))
+    start = math.log(s.floors.best_p / (1 - s.floors.best_p))
     ends = []
     for subject in (whole, freed):
         model = subject.twin()
-        ends.append(subject.train(model, torch.optim.AdamW(model.parameters(), lr=1e-3), steps=PROBE_STEPS).end)
+        ends.append(subject.train(model, torch.optim.AdamW(model.parameters(), lr=FAST), steps=PROBE_STEPS).end)
     return ends[0], ends[1]
 
 

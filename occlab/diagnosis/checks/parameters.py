@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.overrides import TorchFunctionMode
 
+from ..copying import random_numbers_kept
 from ..finding import Experiment, Finding, Verdict
-from ..subject import Subject, random_numbers_kept, trainable
+from ..subject import Subject, trainable
 from .verdicts import LATE, NO_RATE, learnt, least_loss, percent, scale_free
 
 PART = 0.01
@@ -52,6 +53,8 @@ class Stuck:
     """Not in the optimiser."""
     unmoved: Sequence[str] = ()
     """Gradient, optimiser and rate are there, and not a bit changed."""
+    chosen: bool = False
+    """Is what the loss is given one output among others? Then parameters that it does not need belong to those."""
 
 
 _KINDS: dict[str, tuple[str, str, str, str]] = {
@@ -93,7 +96,8 @@ def stuck_finding(stuck: Stuck, last: str | None, experiments: Mapping[str, Expe
         names = getattr(stuck, part)
         if names:
             large = _share(stuck, names) >= PART or last in names
-            found.append((("warn" if large else "note") if part == "unused" else "fail" if large else "warn", part))
+            mild: Verdict = "warn" if large and not stuck.chosen else "note"
+            found.append((mild if part == "unused" else "fail" if large else "warn", part))
     evidence: dict[str, Any] = {"trainable": whole, "frozen_on_purpose": stuck.asleep / (whole + stuck.asleep)}
     if not found:
         share = evidence["frozen_on_purpose"]
@@ -152,7 +156,8 @@ def frozen_parameters(s: Subject) -> Finding:
         experiments["cut_off"] = _moves("Let the gradient through", s, attached)
     if left_out:
         experiments["left_out"] = _moves("Hand the optimiser every parameter", s, _all_held)
-    return stuck_finding(Stuck(sizes, asleep, cut_off, unused, left_out), last_weight(sizes, named), experiments)
+    stuck = Stuck(sizes, asleep, cut_off, unused, left_out, chosen=s.forward is not None)
+    return stuck_finding(stuck, last_weight(sizes, named), experiments)
 
 
 def unchanged_parameters(s: Subject) -> Finding:

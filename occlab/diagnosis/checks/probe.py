@@ -13,8 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from ...metrics import OccupancyScore, iou
+from ..copying import clone, tensors
 from ..finding import Experiment, Finding
-from ..subject import Probe, Subject, clone, tensors
+from ..subject import Probe, Subject
+from .verdicts import learnt
 
 LEARNT = 0.3
 """Skill from which on a network counts as trained: a short probe that gains nothing says nothing against it."""
@@ -67,6 +69,8 @@ def spikes(s: Subject) -> Finding:
     evidence = {"jumps": jumps, "largest": float(values.max().exp()), "cutoff": 3, "source": "robust z over 8"}
     if jumps < 3:
         return Finding("spikes", "pass", title, evidence)
+    if learnt(s, s.own.end):
+        return Finding("spikes", "note", title, evidence, "The network learns all the same. A fresh Adam starts so.")
     rate = _rate(s)
     experiment = Experiment(
         f"Lower the learning rate from {rate:g} to {rate / 10:g}", f"loss after {s.steps} steps", 0.0, s.own.end,
@@ -149,6 +153,8 @@ def ignores_input(s: Subject) -> Finding:
 def constant_prediction(s: Subject) -> Finding:
     """Is the prediction the same everywhere, after some steps?"""
     p = s.p(s.reference.output)
+    if s.target[s.counted].unique().numel() < 2:
+        return Finding("constant-prediction", "not-measurable", "The target is the same everywhere, as the prediction may be.")
     if s.by_class:
         spread = float(s.reference.output.float().std(dim=tuple(i for i in range(p.dim()) if i != 1)).mean())
     else:
@@ -240,8 +246,7 @@ def threshold(s: Subject) -> Finding:
     title = f"IoU is {scores.iou:.3f} at 1/2 and {scores.best_iou:.3f} at {scores.best_threshold:.2f}."
     ratio = mean / s.rate
     lost = scores.best_iou > 0.25 and scores.best_iou - scores.iou > max(0.1, 0.2 * scores.best_iou)
-    learnt = s.skill(s.look.loss) >= SETTLED
-    if not (learnt and lost and not 0.3 <= scores.best_threshold <= 0.7 and not 0.5 <= ratio <= 2):
+    if not (s.skill(s.look.loss) >= SETTLED and lost and not 0.3 <= scores.best_threshold <= 0.7 and not 0.5 <= ratio <= 2):
         return Finding("threshold", "pass", title, evidence)
     why = f"The output says {mean:.3f} on average where {s.rate:.3f} is occupied: it ranks well and is badly calibrated."
     fix = f"occupied = torch.sigmoid(logits) > {scores.best_threshold:.2f}  # found on validation frames; or drop pos_weight"

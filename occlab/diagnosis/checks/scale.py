@@ -6,9 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..copying import swapped, tensors
 from ..finding import Experiment, Finding
 from ..flow import kind_of
-from ..subject import Subject, swapped, tensors
+from ..subject import Subject
 from .alignment import occupied
 from .data import hooks
 

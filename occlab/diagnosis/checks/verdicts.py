@@ -65,7 +65,7 @@ def learnt(s: Subject, loss: float, skill: float = LEARNT) -> bool:
     counts = torch.bincount(s.target[s.counted].reshape(-1), minlength=output.shape[1])[: output.shape[1]]
     logits = (counts.to(output) + 0.5).log().view(1, -1, *[1] * (output.dim() - 2)).expand_as(output)
     with torch.no_grad():
-        constant = float(s.value(logits.contiguous()))
+        constant = float(s.value(s.taken(logits.contiguous())))
     return loss <= (1 - skill) * constant
 
 

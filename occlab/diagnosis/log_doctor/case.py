@@ -15,6 +15,7 @@ from .readings import Family, Reading, Stated, readings, readings_at
 from .trend import FEWEST_ROWS, Trend, trend
 
 _WHOLE = {"epoch", "step", "total", "all", "sum", "avg", "mean", "batch"}
+_COMMON = {"scalars.json", "metrics.csv"}
 _KNOWN_TERM = re.compile(r"bce|ce|cross|entropy|dice|focal|occ|voxel|seg|mask|sem")
 
 
@@ -27,7 +28,10 @@ class LogCase:
 
     @property
     def name(self) -> str:
-        return clean(self.log.path.name or self.log.path, 120)
+        """The file's name, with its folder's where many files are called so."""
+        path = self.log.path
+        parts = [part for part in path.parts if part != "vis_data"][-2 if path.name in _COMMON else -1 :]
+        return clean("/".join(parts) or path, 120)
 
     @cached_property
     def loss(self) -> Curve | None:

@@ -130,7 +130,7 @@ def not_finished(c: LogCase) -> Finding:
         return unmeasured("not-finished", "The loss is too noisy to tell whether it is still falling.")
     if gain <= GAIN:
         return Finding("not-finished", "pass", "Going on promises less than 2 % of the loss.", evidence)
-    title = f"The loss is still falling: {min(further, asked)} steps more promise {gain:.1%} of it."
+    title = f"The loss is still falling: {min(further, asked)} steps more promise up to {gain:.1%} of it, at this pace."
     return Finding("not-finished", "note", title, evidence, "What it will settle at cannot be said yet.")
 
 

@@ -12,14 +12,12 @@ from ..report.wording import clean
 from . import checks, floors, metrics, steps
 from .case import LogCase, unmeasured
 from .floors import stated_from
-from .readings import Family
+from .readings import BASE_RATE, HALF, Family, in_short, rungs
 from .runs import silent_option, too_few_seeds
 from .trend import thinned
 
 POINTS = 2000
 """Of a drawn curve."""
-FLOORS = 6
-"""Lines drawn into it."""
 
 CHECKS: tuple[Callable[[LogCase], Finding], ...] = (
     *checks.CHECKS,
@@ -73,10 +71,32 @@ def diagnose_log(
 
 
 def _curves(case: LogCase) -> dict[str, Any]:
-    """The loss, thinned, and the floors that fit its plateau."""
-    curves: dict[str, Any] = {}
+    """How the log was read, the loss, thinned, and the floors beside it."""
+    curves: dict[str, Any] = {"read": _read(case.log)}
     if case.loss is not None:
         step, value = thinned(case.loss.step, case.loss.value, POINTS)
+        step[[0, -1]], value[0] = case.loss.step[[0, -1]], case.loss.value[0]  # where it began and ended, no block's mean
         curves["loss"] = (step.tolist(), value.tolist())
-        curves["floors"] = {f"{r.reading} ({r.assumes})": r.value for r in case.readings[:FLOORS]}
+        curves["floors"] = _floors(case)
     return curves
+
+
+def _floors(case: LogCase) -> dict[str, float]:
+    """Lines to draw: the ladder of a loss that is known, else one line for all readings of the plateau."""
+    known, level = case.known, case.trend.level if case.trend else 0.0
+    if known.whole and known.positive_rate is not None:
+        shown = {in_short(HALF), in_short(BASE_RATE), *(in_short(r.reading) for r in case.readings)}
+        ladder = rungs(known, known.positive_rate)
+        return {in_short(n): min(max(level, low), high) for n, low, high, _ in ladder if in_short(n) in shown}
+    if not case.readings:
+        return {}
+    first, others = case.readings[0], len(case.readings) - 1
+    return {in_short(first.reading) + (f" or {others} other{'s' * (others > 1)}" if others else ""): first.value}
+
+
+def _read(log: TrainingLog) -> list[str]:
+    """How the log was read: a wrong reading of it is the first thing to rule out."""
+    loss = log.training.get("loss")
+    steps = f", steps {loss.step[0]:,} to {loss.step[-1]:,}" if loss is not None and len(loss.step) else ""
+    restarts = f", {len(log.restarts)} restart{'s' * (len(log.restarts) > 1)}" if log.restarts else ""
+    return [f"{log.format}, {log.rows:,} rows{steps}{restarts}.", *log.notes]

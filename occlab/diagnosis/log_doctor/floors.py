@@ -4,8 +4,9 @@ import math
 from typing import Any
 
 from ..finding import Experiment, Finding
+from ..report.wording import clean
 from .case import LogCase, unmeasured
-from .readings import DECIDE_BY, HALF, TOLERANCE, Reading, Stated
+from .readings import DECIDE_BY, DICE, HALF, RATE, TOLERANCE, Reading, Stated
 from .trend import COARSE, FLAT, Trend
 
 EARLY = 0.25
@@ -53,21 +54,22 @@ def plateau_at_floor(c: LogCase) -> Finding:
         title = f"{where}; it has terms of which nobody knows what a trivial prediction costs."
         return Finding("plateau-at-floor", "pass", title, evidence)
     found = c.readings
-    evidence |= {"readings": [r.to_dict() for r in found], "decide_by": list(DECIDE_BY)} if found else {}
+    if found:
+        evidence["readings"] = [r.to_dict() for r in found]
     if found and _convicts(c, t, found):
+        if len(found) == 1:  # its title says all of it
+            del evidence["readings"]
         return _failing(c, t, found, where, evidence)
+    if found:
+        evidence["decide_by"] = _decide_by(c)
     at_any_rate = c.known.positive_rate is None  # then the base rate fits nearly every level: its shape has to fit as well
     if not found or (at_any_rate and t.arrived > EARLY and t.fallen > 0.5):
         title = f"{where}; no trivial floor fits that." if not found else f"{where}, gradually and far below its start."
         return Finding("plateau-at-floor", "pass", title, evidence)
     # The plainest reading is named, the others are listed: the level alone cannot tell which it is.
-    more = f"; {len(found) - 1} other readings fit" if len(found) > 1 else ""
-    title = f"{where}: that is what {found[0].reading} would cost ({found[0].assumes}){more}."
-    why = (
-        "Some of these predictions need no learning. The loss alone cannot tell which one it is: "
-        + "; or ".join(DECIDE_BY)
-        + "."
-    )
+    more = {0: "", 1: "; one other reading fits"}.get(len(found) - 1, f"; {len(found) - 1} other readings fit")
+    title = f"{where}: that is what {found[0].reading} would cost, with {found[0].assumes}{more}."
+    why = "Some of these predictions need no learning. The level alone cannot tell which one it is; what would is listed below."
     return Finding("plateau-at-floor", "note", title, evidence, why)
 
 
@@ -110,7 +112,7 @@ def _convicts(c: LogCase, t: Trend, found: list[Reading]) -> bool:
 
 def _failing(c: LogCase, t: Trend, found: list[Reading], where: str, evidence: dict[str, Any]) -> Finding:
     first = found[0]
-    title = f"{where}: the floor of {first.reading}, {first.value:.4g} ({first.assumes})."
+    title = f"{where}: the floor of {first.reading} is {first.value:.4g}, with {first.assumes}."
     evidence |= {"floor": first.value, "distance": abs(t.level - first.value) / max(abs(first.value), 1e-12)}
     verdict = "fail" if c.known.whole else "warn"
     if first.reading.startswith(HALF):
@@ -122,6 +124,16 @@ def _failing(c: LogCase, t: Trend, found: list[Reading], where: str, evidence: d
         return Finding("plateau-at-floor", verdict, title, evidence, why, FREE_HEAD, experiment)
     why = "This is what a prediction costs that knows how often a cell is occupied and nothing of the input."
     return Finding("plateau-at-floor", verdict, title, evidence, why, ONE_BATCH, _one_batch(t.level))
+
+
+def _decide_by(c: LogCase) -> list[str]:
+    """Second measurements that would tell, without the rate where it was given, and with the Dice term where it was logged."""
+    said = [measurement for measurement in DECIDE_BY if c.known.positive_rate is None or measurement != RATE]
+    dice = {name: level for name, level in _terms(c).items() if "dice" in name.lower()}
+    if len(dice) == 1:
+        (name, level), at = *dice.items(), said.index(DICE)
+        said[at] = f"{DICE}: {clean(name, 60)} settled at {level:.4g} in this log"
+    return said
 
 
 def _one_batch(level: float) -> Experiment:

@@ -25,10 +25,12 @@ SPARSE = 0.1
 """Occupancy rates up to this are what street scenes have, whatever the grid (0.2 to 9 % over five data sets)."""
 TOLERANCE = 0.01
 """A settled loss is at a floor where it is within 1 % of it, or within 3 standard errors; never further than 3 %."""
+DICE = "the Dice term alone"
+RATE = "the share of occupied cells in the targets (--positive-rate)"
 DECIDE_BY = (
     "the mean and the spread of p over the cells (1/2 without spread: a dead head; the occupancy rate without: the base rate)",
-    "the Dice term alone",
-    "the share of occupied cells in the targets (--positive-rate)",
+    DICE,
+    RATE,
     "the share of zero gradients behind the last layer",
 )
 
@@ -123,6 +125,14 @@ BASE_RATE = "the base rate everywhere, no input"
 ONES = "everything occupied, Dice's own optimum"
 BOUNDED = "a head that cannot go below p = 1/2 and is right otherwise"
 DOUBLE = "ReLU and two sigmoids, p = 0.622 everywhere"
+
+
+_SHORT = {HALF: "p = 1/2", BASE_RATE: "the base rate", ONES: "all occupied", BOUNDED: "no p below 1/2", DOUBLE: "p = 0.622"}
+
+
+def in_short(reading: str) -> str:
+    """A reading as it fits on a line of a figure."""
+    return next((short for name, short in _SHORT.items() if reading.startswith(name)), reading.rpartition(", ")[2])
 
 
 def tolerance(value: float, error: float) -> float:
@@ -223,7 +233,7 @@ def _at_any_rate(stated: Stated, level: float, error: float) -> list[Reading]:
 
 def _classes(level: float, error: float) -> list[Reading]:
     classes = round(math.exp(min(level, 8.0)))
-    if classes in CLASSES and abs(level - math.log(classes)) <= min(tolerance(level, error), 0.5 / classes):
+    if classes in CLASSES and abs(level - math.log(classes)) <= min(tolerance(math.log(classes), error), 0.5 / classes):
         return [Reading(f"softmax that says nothing, ln {classes}", f"cross-entropy over {classes} classes", math.log(classes))]
     return []
 
@@ -265,5 +275,5 @@ def _named(name: str, stated: Stated) -> str:
     if name == HALF and stated.pos_weight in (None, 1):
         sums = {"bce": "ln 2", "bce+dice": f"ln 2 + {stated.dice_weight or 0:g} x 1", "dice": "nearly 1"}
         written = sums.get(stated.loss or "", f"{1 - stated.alpha:g} x {0.5**stated.gamma:g} x ln 2")
-        return f"{name}: {written}"
+        return f"{name} ({written})"
     return name

@@ -52,6 +52,8 @@ def _page(report: Report, share: float) -> str:
         )
         count = sum(len(ids) for _, ids in unmeasured)
         parts.append(_fold(f"{_badge('not-measurable')} {count} not measurable here", f"<ul>{items}</ul>"))
+    if read := wording.read(report):
+        parts.append(f'<p class="tally">Read: {" ".join(_said(sentence, share) for sentence in read)}</p>')
     return f'<div class="occlab-report">{"".join(parts)}</div>'
 
 
@@ -96,12 +98,15 @@ def _body(finding: Finding, share: float, pictures: str = "", cause: bool = Fals
 def _numbers(finding: Finding, share: float) -> str:
     most = max(int(wording.MOST_ROWS * share), 3)
     rows = [f"<tr><th>{escape(name)}</th>{_cell(value)}</tr>" for name, value in wording.rows(finding, most)]
-    parts = [f'<table class="numbers"><tbody>{"".join(rows)}</tbody></table>'] if rows else []
+    parts = []
     for name, columns, records in wording.tables(finding, most):
         head = "".join(f"<th>{escape(column)}</th>" for column in columns) if any(columns) else ""
         body = "".join(f"<tr>{''.join(map(_cell, cells))}</tr>" for cells in records)
         parts.append(f"<h5>{escape(name)}</h5><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
-    return "".join(parts)
+    numbers = f'<table class="numbers"><tbody>{"".join(rows)}</tbody></table>' if rows else ""
+    if parts and numbers and finding.verdict == "note":  # its tables are what it has to say
+        numbers = f"<details><summary>The numbers</summary>{numbers}</details>"
+    return "".join([*parts, numbers] if finding.verdict == "note" else [numbers, *parts])
 
 
 def _cell(value: str) -> str:
@@ -118,9 +123,8 @@ def _pictures(report: Report) -> str:
     outputs = histogram_picture(*histogram) if isinstance(histogram, tuple | list) and len(histogram) == 2 else ""
     figures = [f"<figure>{loss}<figcaption>Loss: {escape(wording.course(report))}.</figcaption></figure>"] if loss else []
     if outputs:
-        figures.append(
-            f"<figure>{outputs}<figcaption>Predicted probabilities, counts on a logarithmic axis.</figcaption></figure>"
-        )
+        said = "Predicted probabilities, counts on a logarithmic axis."
+        figures.append(f'<figure class="outputs">{outputs}<figcaption>{said}</figcaption></figure>')
     return f'<div class="pictures">{"".join(figures)}</div>' if figures else ""
 
 
@@ -197,7 +201,7 @@ vertical-align:top;white-space:normal;background:none;max-width:520px;color:var(
 .occlab-report ul{margin:4px 0;padding-left:20px}
 .occlab-report .pictures{display:flex;flex-wrap:wrap;gap:8px 20px;margin:10px 0}
 .occlab-report figure{margin:0;flex:620 1 400px;max-width:620px;min-width:0}
-.occlab-report figure:nth-child(2){flex:380 1 245px;max-width:380px}
+.occlab-report figure.outputs{flex:380 1 245px;max-width:380px}
 .occlab-report svg{width:100%;height:auto;display:block;background:none}
 .occlab-report figcaption{font-size:12.5px;margin-top:4px}
 .occlab-report .line{stroke:var(--line)}.occlab-report .bar,.occlab-report .line-dot{fill:var(--line)}

@@ -66,6 +66,8 @@ def _tail(report: Report) -> Iterator[tuple[str, str]]:
         yield "passed", ", ".join(passed)
     if unmeasured := wording.unmeasured(report):
         yield "not measurable", "; ".join(f"{', '.join(ids)} ({why})" for why, ids in unmeasured)
+    if read := wording.read(report):
+        yield "read", " ".join(read)
 
 
 def _groups(report: Report) -> Iterator[tuple[str, list[Finding]]]:

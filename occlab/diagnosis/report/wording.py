@@ -134,6 +134,12 @@ def unmeasured(report: Report) -> list[tuple[str, list[str]]]:
     return list(reasons.items())
 
 
+def read(report: Report) -> list[str]:
+    """How a log was read, sentence by sentence; empty for a model."""
+    said = report.curves.get("read", ())
+    return [clean(sentence) for sentence in said[:MOST_ROWS]] if isinstance(said, list | tuple) else []
+
+
 def prediction(finding: Finding) -> tuple[str, str]:
     """The next experiment, as what to do and what should come of it; two empty strings where there is none."""
     experiment = finding.next_experiment
@@ -159,11 +165,14 @@ def course(report: Report) -> str:
     """The loss in words: from where to where, in how many steps, and the floor at which it ended, or the nearest three."""
     from ...viz.diagnosis import near, settled
 
-    _, values, floors = curve(report)
+    steps, values, floors = curve(report)
     if not len(values):
         return ""
-    last = settled(values)
-    said = f"{values[0]:.4g} → {last:.4g} over {len(values):,} step{'s' * (len(values) > 1)}"
+    last, count = (
+        settled(values),
+        int(steps.max()) + int(steps.min() < 1),
+    )  # a log may hold one step in fifty; some count from 0
+    said = f"{values[0]:.4g} → {last:.4g} over {count:,} step{'s' * (count != 1)}"
     if at := near(last, floors):
         others = f" and {len(at) - 1} more" if len(at) > 1 else ""
         return f"{said}, at {at[0]} {floors[at[0]]:.4g} ({_apart(last, floors[at[0]])}){others}"

@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from occlab.diagnosis.finding import CAUSES
 from occlab.diagnosis.log_doctor.doctor import diagnose_log
 from occlab.diagnosis.log_doctor.steps import clipped_share
 from occlab.diagnosis.logs import LogSettings, read_log
+from occlab.diagnosis.report import as_html, as_text
 from occlab.errors import OcclabError
 from occlab.settings import real_data
 
@@ -201,3 +203,35 @@ def test_the_plateau_of_the_real_dice_network_is_found():
     ones = plateau.evidence["readings"][0]
     assert "everything occupied" in ones["reading"]
     assert "occupied" in ones["assumes"]
+
+
+def test_a_report_says_how_its_log_was_read_and_how_long_the_run_was():
+    rng = np.random.default_rng(0)
+    made = log(Plan(noisy(rng, falls(3000, 1.35, 1.193, 0.03), 0.002), window=50))
+    found = diagnose_log(replace(made, notes=("2 files of a run that was resumed are read as one.",)))
+    for said in (as_text(found), as_html(found)):
+        said = " ".join(said.split())
+        assert "over 150,000 steps" in said  # not over as many as there are rows, nor as there are points of the curve
+        assert "steps 50 to 150,000" in said
+        assert "2 files of a run that was resumed are read as one." in said
+
+
+def test_the_ladder_of_a_known_loss_is_drawn_and_one_line_for_what_cannot_be_told_apart():
+    rng = np.random.default_rng(0)
+    stuck = log(Plan(noisy(rng, falls(300, 1.35, 1.193, 0.03), 0.002)))
+    told = diagnose_log(stuck, positive_rate=0.01, loss="bce+dice", dice_weight=0.5)
+    assert told.curves["floors"].keys() == {"p = 1/2", "the base rate"}
+    assert "decide_by" not in told["plateau-at-floor"].evidence
+    untold = diagnose_log(stuck)
+    others = len(untold["plateau-at-floor"].evidence["readings"]) - 1
+    assert list(untold.curves["floors"]) == [f"p = 1/2 or {others} others"]
+
+
+def test_what_the_log_or_its_reader_has_said_is_not_asked_for_again():
+    rng = np.random.default_rng(0)
+    plan = Plan(noisy(rng, falls(300, 1.35, 1.193, 0.03), 0.002))
+    plan.training = {"loss_dice": np.full(300, 0.5), "loss_occ": plan.loss - 0.5}
+    asked = diagnose_log(log(plan))["plateau-at-floor"].evidence["decide_by"]
+    assert any("loss_dice settled at 0.5" in measurement for measurement in asked)
+    told = diagnose_log(log(Plan(plan.loss)), positive_rate=0.079)["plateau-at-floor"].evidence
+    assert not any("--positive-rate" in measurement for measurement in told.get("decide_by", ()))

@@ -105,8 +105,8 @@ def test_the_readings_of_other_numbers():
     def first(level, said=None):
         return readings(said or Stated(), level, 1e-4)[0]
 
-    assert first(math.log(2)).reading.endswith("ln 2")
-    assert first(0.75 * 0.25 * math.log(2)).reading.endswith("0.75 x 0.25 x ln 2")
+    assert first(math.log(2)).reading.endswith("(ln 2)")
+    assert first(0.75 * 0.25 * math.log(2)).reading.endswith("(0.75 x 0.25 x ln 2)")
     classes = [r.assumes for r in readings(Stated(), math.log(20), 1e-4) if r.reading == "softmax that says nothing, ln 20"]
     assert classes == ["cross-entropy over 20 classes"]
     assert 20 in CLASSES

@@ -1,0 +1,86 @@
+"""Sessions to steer, and the run they are compared with."""
+
+import time
+from dataclasses import replace
+
+import pytest
+
+from occlab.frames import read_frames
+from occlab.settings import PROFILES
+from occlab.training import preset, train
+from occlab.workbench.session import Session
+
+LONG = 120
+"""Seconds after which a wait has failed; a busy machine may take its time."""
+
+
+@pytest.fixture(scope="module")
+def frames(store):
+    return read_frames(store)
+
+
+@pytest.fixture(scope="module")
+def config():
+    return preset("repaired", PROFILES["tiny"], steps=40, snapshot_steps=(0, 10, 40))
+
+
+@pytest.fixture(scope="module")
+def unbroken(config, frames, tmp_path_factory):
+    """The same run, made by nobody's hand."""
+    return train(config, frames[:2], frames[2:], root=tmp_path_factory.mktemp("unbroken"), progress=False)
+
+
+@pytest.fixture
+def make(config, frames, tmp_path):
+    """Sessions of the same run, all in one root; with changes to its configuration."""
+    made = []
+
+    def new(**changes):
+        made.append(Session(replace(config, **changes), frames[:2], frames[2:], root=tmp_path))
+        return made[-1]
+
+    yield new
+    for session in made:
+        session.close()
+
+
+@pytest.fixture
+def session(make):
+    return make()
+
+
+def _steps_to(session, number):
+    session.step(number - session.steps_made)
+    assert session.wait(LONG)
+    assert (session.state, session.steps_made) == ("paused", number), session.traceback
+
+
+def _to_the_end(session):
+    session.start()
+    assert session.wait(LONG)
+    assert session.state == "finished", session.traceback
+
+
+def _until(condition):
+    end = time.monotonic() + LONG
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+@pytest.fixture(scope="session")
+def steps_to():
+    """(session, number): make steps until there are so many, then be paused."""
+    return _steps_to
+
+
+@pytest.fixture(scope="session")
+def to_the_end():
+    """(session): train on until the run is finished."""
+    return _to_the_end
+
+
+@pytest.fixture(scope="session")
+def until():
+    """(condition): wait for it, but not for ever."""
+    return _until
