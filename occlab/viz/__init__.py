@@ -4,7 +4,7 @@ Orientation, everywhere: x is forward, y is left, z is up, metres, the car at th
 and y to the left; 3-D views open from behind and above the car, looking forward.
 """
 
-from .bars import bars_figure
+from .bars import bars_figure, named_figure
 from .curves import flow_figure, flows_figure, gradient_figure, loss_figure, probability_figure, range_test_figure
 from .heads import heads_figure
 from .intervals import interval_figure, tradeoff_figure
@@ -33,6 +33,7 @@ __all__ = [
     "heights_figure",
     "interval_figure",
     "loss_figure",
+    "named_figure",
     "points_figure",
     "probability_figure",
     "range_test_figure",

@@ -49,3 +49,31 @@ def bars_figure(
         showlegend=grouped,
         bargap=0.28,
     )
+
+
+def named_figure(named: dict[str, tuple[str, str | None]], *, title: str | None = None) -> Any:
+    """What was planted beside what was named: a square and a dot for each; a dot outside its square is a miss.
+
+    Shape:
+        named: name of the fault -> (id planted, id named or None).
+        returns: ``plotly.graph_objects.Figure``
+
+    Raises:
+        OcclabError: nothing to draw.
+    """
+    go = require("plotly.graph_objects")
+    if not named:
+        raise OcclabError("named_figure expects at least one fault, got none")
+    looks = {"planted": (0, "square-open", 24, theme.INK), "named": (1, "circle", 12, theme.VERMILLION)}
+    marks = [
+        go.Scatter(
+            x=[str(pair[which] or "no alarm") for pair in named.values()],
+            y=list(named),
+            name=name,
+            mode="markers",
+            marker={"symbol": symbol, "size": size, "color": colour},
+        )
+        for name, (which, symbol, size, colour) in looks.items()
+    ]
+    axes = {"xaxis": {"tickangle": -30, "automargin": True}, "yaxis": {"automargin": True, "autorange": "reversed"}}
+    return theme.figure(marks, title=title or "Planted and named", showlegend=True, **axes)

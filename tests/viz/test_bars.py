@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from occlab.errors import OcclabError
-from occlab.viz import bars_figure
+from occlab.viz import bars_figure, named_figure
 
 
 def test_the_first_name_is_on_top_and_each_bar_has_its_number():
@@ -33,3 +33,13 @@ def test_all_zero_still_has_an_axis():
 def test_what_is_not_bars_is_refused(values):
     with pytest.raises(OcclabError, match="bars_figure expects"):
         bars_figure(values)
+
+
+def test_a_dot_outside_its_square_is_a_miss():
+    figure = named_figure({"a fault": ("clipping", "clipping"), "another": ("schedule", None)})
+    planted, named = figure.data
+    assert list(planted.x) == ["clipping", "schedule"]
+    assert list(named.x) == ["clipping", "no alarm"]
+    assert list(planted.y) == list(named.y) == ["a fault", "another"]
+    with pytest.raises(OcclabError, match="at least one fault"):
+        named_figure({})

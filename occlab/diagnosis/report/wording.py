@@ -108,9 +108,15 @@ def how(finding: Finding) -> str:
     return "" if experiment is None or experiment.run is None else " report.try_next() measures it on copies."
 
 
+SEEN = 4
+"""Checks that could not be made, for each that passed, from which on a pass is no clean bill."""
+
+
 def worst(report: Report) -> Verdict:
     """The verdict that stands over the whole report: a note, or nothing measured, is no clean bill."""
-    return min((f.verdict for f in report.findings), key=_GRAVITY.index, default="not-measurable")
+    heaviest = min((f.verdict for f in report.findings), key=_GRAVITY.index, default="not-measurable")
+    passed, blind = (sum(f.verdict == verdict for f in report.findings) for verdict in ("pass", "not-measurable"))
+    return "not-measurable" if heaviest == "pass" and SEEN * passed < blind else heaviest
 
 
 def tally(report: Report) -> str:
