@@ -273,10 +273,22 @@ def test_simulating_on_a_bare_node_is_one_sentence(tmp_path):
 
 def test_the_readmes_python_runs():
     readme = (Path(__file__).parents[1] / "README.md").read_text()
-    (example,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
-    done = subprocess.run([sys.executable, "-c", example], capture_output=True, text=True)
+    doctor, floors = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    done = subprocess.run([sys.executable, "-c", floors], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "p = 1/2 everywhere" in done.stdout
+    yours = """
+import torch
+from occlab import OccupancyLoss
+torch.manual_seed(0)
+model = torch.nn.Sequential(torch.nn.Conv2d(4, 8, 3, padding=1), torch.nn.ReLU(), torch.nn.Conv2d(8, 4, 1), torch.nn.ReLU())
+inputs, loss, optimizer = torch.randn(2, 4, 12, 12), OccupancyLoss(), torch.optim.AdamW(model.parameters())
+target = (inputs > 1.5).float()
+"""
+    done = subprocess.run([sys.executable, "-c", f"{yours}{doctor}\nprint(report.cause)"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "The prediction held." in done.stdout
+    assert done.stdout.rstrip().endswith("bounded-output")
 
 
 @pytest.mark.slow
