@@ -251,7 +251,6 @@ def test_the_code_a_result_depends_on_is_all_named():
     diagnosis = {name for name in rest if name.startswith("diagnosis/")}  # its package imports them; no run uses them, below
     assert rest - frames - diagnosis == {
         "__init__.py",
-        "alignment.py",
         "errors.py",
         "files.py",
         "ray_metrics.py",
