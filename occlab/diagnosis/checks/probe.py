@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from ...metrics import OccupancyScore, iou
 from ..copying import clone, tensors
 from ..finding import Experiment, Finding
-from ..subject import Probe, Subject
+from ..subject import Subject
+from .step import again
 from .verdicts import learnt
 
 LEARNT = 0.3
@@ -51,7 +52,7 @@ def diverged(s: Subject) -> Finding:
     rate = _rate(s)
     experiment = Experiment(
         f"Lower the learning rate from {rate:g} to {rate / 100:g}", f"loss after {s.steps} steps", 0.0, losses[0],
-        lambda: (s.own.end, _at_rate(s, 0.01).end),
+        lambda: (s.own.end, again(s, rate=0.01).end),
     )  # fmt: skip
     why = "Each step overshoots; what the network knew is lost."
     return Finding("diverged", "fail", title, evidence, why, f"optimizer.param_groups[0]['lr'] = {rate / 100:g}", experiment)
@@ -74,7 +75,7 @@ def spikes(s: Subject) -> Finding:
     rate = _rate(s)
     experiment = Experiment(
         f"Lower the learning rate from {rate:g} to {rate / 10:g}", f"loss after {s.steps} steps", 0.0, s.own.end,
-        lambda: (s.own.end, _at_rate(s, 0.1).end),
+        lambda: (s.own.end, again(s, rate=0.1).end),
     )  # fmt: skip
     why = "The steps are at the edge of what the loss surface bears."
     fix = "torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # or a third of the learning rate"
@@ -287,16 +288,6 @@ def _drawn(s: Subject, model: nn.Module, inputs: Any) -> Tensor:
 
 def _rate(s: Subject) -> float:
     return max((rate for rates in s.own.rates[:1] for rate in rates), default=0.0)
-
-
-def _at_rate(s: Subject, factor: float) -> Probe:
-    """The given optimiser with its learning rates multiplied."""
-    model, optimizer, _ = s.copies()
-    if optimizer is None:
-        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    for group in optimizer.param_groups:
-        group["lr"] *= factor
-    return s.train(model, optimizer, None, s.clip_norm)
 
 
 def _without_dropout(s: Subject) -> float:

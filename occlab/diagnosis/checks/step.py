@@ -64,21 +64,21 @@ def clipping(s: Subject) -> Finding:
         high = 0.5 * (probe.end + s.reference.end)
 
         def without_decay() -> float:
-            return _again(s, lambda group: group.update(weight_decay=0.0)).end
+            return again(s, lambda group: group.update(weight_decay=0.0)).end
 
         experiment = Experiment(
             "Take the decay out of the gradient", quantity, least_loss(s), high, lambda: (probe.end, without_decay())
         )
         return clipping_finding(clips, probe.optimizer, fine, decay_share=decay_share, experiment=experiment)
     if not fine:
-        unclipped = _fall(_again(s, clip_norm=None))
+        unclipped = _fall(again(s, clip_norm=None))
         fine = not unclipped > max(HELPS * _fall(probe), STILL * abs(probe.losses[0]))
     if fine:
         return clipping_finding(clips, probe.optimizer, True)
     best = clips.percentiles[1] if clips.percentiles else None
     experiment = Experiment(
         f"Clip at {best:.3g}, the 90th percentile", quantity, least_loss(s), probe.losses[0] - 0.5 * unclipped,
-        lambda: (probe.end, _again(s, clip_norm=best).end),
+        lambda: (probe.end, again(s, clip_norm=best).end),
     )  # fmt: skip
     return clipping_finding(clips, probe.optimizer, False, experiment=experiment)
 
@@ -90,7 +90,7 @@ def gradient_scale(s: Subject) -> Finding:
         return Finding("gradient-scale", "not-measurable", f"{type(probe.optimizer).__name__} has no epsilon beside moments.")
     if not near.share > EPSILON_WARN or learnt(s, probe.losses[0]):
         return epsilon_finding(near, None)
-    other = _again(s, lambda group: group.update(eps=1e-15))
+    other = again(s, lambda group: group.update(eps=1e-15))
     fall = _fall(other)
     if not fall > max(HELPS * _fall(probe), STILL * abs(probe.losses[0])):
         return epsilon_finding(near, None)  # it costs nothing
@@ -101,14 +101,14 @@ def gradient_scale(s: Subject) -> Finding:
         fix = f"for group in optimizer.param_groups:\n    group['eps'] = {epsilon:.0e}"
         experiment = Experiment(
             f"Lower epsilon to {epsilon:.0e}", quantity, low, high,
-            lambda: (probe.end, _again(s, lambda group: group.update(eps=epsilon)).end),
+            lambda: (probe.end, again(s, lambda group: group.update(eps=epsilon)).end),
         )  # fmt: skip
     else:
         factor = 10.0 ** math.ceil(math.log10(1e3 * near.epsilon / max(near.median, 1e-30)))
         fix = f"({factor:g} * loss).backward()  # or a mean where the loss divides by too much"
         experiment = Experiment(
             f"Multiply the loss by {factor:g}", f"{quantity}, divided by that", low, high,
-            lambda: (probe.end, _again(s, factor=factor).end / factor),
+            lambda: (probe.end, again(s, factor=factor).end / factor),
         )  # fmt: skip
     return epsilon_finding(near, False, experiment, fix)
 
@@ -126,7 +126,7 @@ def update_ratio(s: Subject) -> Finding:
     kept = learnt(s, start) and learnt(s, end) and (s.by_class or s.skill(start) - s.skill(end) < 0.25)
     if (rose or early > LARGE) and not kept:
         factor = rate_factor(early if early > LARGE else level)
-        slower = _again(s, rate=factor)
+        slower = again(s, rate=factor)
         other, left = _fall(slower), probe.end - least_loss(s)
         better = not math.isfinite(left) or slower.end - least_loss(s) < left / HELPS
         if better and other > STILL * abs(start):
@@ -147,7 +147,7 @@ def _at_other_rate(s: Subject, factor: float, fall: float, other: float) -> Expe
     most = s.own.losses[0] - 0.5 * (max(fall, 0.0) + other)
     return Experiment(
         f"Multiply the learning rate by {factor:.2g}", f"loss after {s.steps} steps", least_loss(s), most,
-        lambda: (s.own.end, _again(s, rate=factor).end),
+        lambda: (s.own.end, again(s, rate=factor).end),
     )  # fmt: skip
 
 
@@ -171,7 +171,7 @@ def _weight_norm(s: Subject) -> float:
     return math.sqrt(sum(float(p.detach().float().square().sum()) for p in s.model.parameters() if p.requires_grad))
 
 
-def _again(
+def again(
     s: Subject, change: Callable[[dict], None] = lambda group: None, *, rate: float = 1.0, factor: float = 1.0,
     clip_norm: float | None = math.nan,
 ) -> Probe:  # fmt: skip
