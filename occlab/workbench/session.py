@@ -112,6 +112,11 @@ class Session:
         return self._plan.config
 
     @property
+    def name(self) -> str:
+        """First part of the folder's name."""
+        return self._plan.name
+
+    @property
     def folder(self) -> Path:
         """The run's folder at present; :func:`occlab.training.load_run` reads it at any time."""
         return self._run.folder

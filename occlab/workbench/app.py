@@ -1,0 +1,118 @@
+"""The workbench: its tabs over one desk."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import ipywidgets as widgets
+
+from .. import viz
+from ..pages import PLOTLY_MIME
+from ..training import load_run, recorded_runs
+from . import ui
+from .ablate import Ablate
+from .compare import Compare
+from .desk import Desk
+from .diagnose import Diagnose
+from .look import Look
+from .page import Page
+from .set_up import SetUp
+from .take_home import TakeHome
+from .train import Train
+
+LIVE = "The live workbench needs Python behind it: open this notebook with make lab, or type: occlab workbench"
+
+
+class Workbench:
+    """An application for Jupyter and Voila: set a training up, watch it, look at what it predicts, compare, diagnose.
+
+    Show it by ending a cell with it. Runs lie on the disk: closing the page or restarting the kernel loses none.
+
+    Args:
+        root: where run folders lie; by default ``settings.home() / "workbench" / "runs"``.
+
+    >>> Workbench()  # doctest: +SKIP
+    """
+
+    def __init__(self, root: Path | None = None) -> None:
+        self.desk = Desk(root)
+        page = Page()
+        page.observe(lambda change: self._theme(change["new"]), names="dark")
+        self._status, self._errors = ui.note(), widgets.HTML()
+        self._dismiss = ui.button("dismiss", "Hide this message", self._clear_error)
+        self._error_row = ui.row(self._errors, self._dismiss, display="none")
+        self._set_up, self._train = SetUp(self.desk), Train(self.desk)
+        self._set_up.on_train = lambda: self.open("Train")
+        self.tabs = {
+            "Set up": self._set_up,
+            "Train": self._train,
+            "Look": Look(self.desk),
+            "Compare": Compare(self.desk),
+            "Ablate": Ablate(self.desk),
+            "Diagnose": Diagnose(self.desk),
+            "Take home": TakeHome(self.desk),
+        }
+        self._book = widgets.Tab([tab.widget for tab in self.tabs.values()], titles=list(self.tabs), selected_index=0)
+        self._book.observe(self._turned, names="selected_index")
+        self.widget = ui.column(ui.style_sheet(), page, self._status, self._error_row, self._book)
+        self.widget.add_class("occlab")
+        for event in ("setup", "session", "progress"):
+            self.desk.on(event, self._say_status)
+        self.desk.on("error", self._show_error)
+        self._say_status()
+        self._set_up.show()
+
+    def open(self, name: str) -> None:
+        """Turn to a tab, by its title."""
+        self._book.selected_index = list(self.tabs).index(name)
+
+    def close(self) -> None:
+        """Stop what runs. The runs stay in their folders."""
+        self.desk.close()
+
+    def _turned(self, change: Any) -> None:
+        pages = list(self.tabs.values())
+        for page in pages:
+            if page is not pages[change["new"]]:
+                page.hide()
+        try:
+            pages[change["new"]].show()
+        except Exception as error:
+            self.desk.fail(error)
+
+    def _theme(self, dark: bool) -> None:
+        self.desk.dark = dark
+        self.desk.tell("theme")
+
+    def _say_status(self) -> None:
+        session = self.desk.session
+        if session is None:
+            ui.say(self._status, "Choose a training under Set up, then train it.")
+            return
+        last = session.steps[-1] if session.steps else None
+        numbers = f", loss {last.loss:.3f}, IoU {last.iou:.3f}" if last else ""
+        ui.say(self._status, f"{session.name}: {session.state}, step {len(session.steps)} of {session.config.steps}{numbers}")
+
+    def _show_error(self) -> None:
+        self._errors.value = ui.error_card(*self.desk.error)
+        self._error_row.layout.display = "flex"
+
+    def _clear_error(self) -> None:
+        self._errors.value, self._error_row.layout.display = "", "none"
+
+    def still(self) -> Any:
+        """A picture for where nothing is live: the losses of the training in hand, else those of the recorded runs."""
+        session = self.desk.session
+        runs = {session.name: load_run(session.folder)} if session is not None and session.steps else recorded_runs()
+        curves = {name: [(step.step, step.loss) for step in run.steps] for name, run in runs.items()}
+        floors = {run.summary["floor_name"]: run.summary["floor"] for run in runs.values() if run.summary}
+        figure = viz.loss_figure(curves, floors, title="occlab workbench") if curves else None
+        return figure and figure.update_layout(title_subtitle={"text": LIVE})
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        figure = self.still()
+        return {
+            **self.widget._repr_mimebundle_(**kwargs),
+            "text/plain": LIVE,
+            **({PLOTLY_MIME: json.loads(figure.to_json())} if figure else {}),
+        }

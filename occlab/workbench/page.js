@@ -1,0 +1,28 @@
+// Tells Python whether the page is dark: by the colour of its background, which both JupyterLab and Voila set by a variable.
+function isDark() {
+  const probe = document.createElement("span");
+  probe.style.color = "var(--jp-layout-color0, white)";
+  probe.style.display = "none";
+  document.body.append(probe);
+  const [r, g, b] = getComputedStyle(probe).color.match(/[\d.]+/g).map(Number);
+  probe.remove();
+  return 0.299 * r + 0.587 * g + 0.114 * b < 128;
+}
+
+function render({ model, el }) {
+  el.style.display = "none";
+  const look = () => {
+    const dark = isDark();
+    if (dark !== model.get("dark")) {
+      model.set("dark", dark);
+      model.save_changes();
+    }
+  };
+  look();
+  // A theme's style sheet may be applied a moment after its name is set on the body.
+  const observer = new MutationObserver(() => { look(); setTimeout(look, 400); });
+  observer.observe(document.body, { attributes: true });
+  return () => observer.disconnect();
+}
+
+export default { render };
