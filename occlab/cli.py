@@ -1,4 +1,4 @@
-"""The command line: occlab simulate | export | frames | train | ablate | doctor | course.
+"""The command line: occlab simulate | export | frames | train | ablate | doctor | course | workbench.
 
 Exit code 0 on success, 1 where a run or a notebook failed, 2 on bad input, with one sentence on stderr that says what was
 expected.
@@ -271,6 +271,32 @@ def course(
     done = course_.refresh(notebooks, only) if refresh else course_.run_course(notebooks, output)
     if not done:
         sys.exit(1)
+
+
+@app.command
+def workbench(
+    *,
+    port: int = 0,
+    theme: Literal["light", "dark"] = "light",
+    browser: bool = True,
+    runs: Path | None = None,
+    profile: Literal["full", "small", "tiny"] | None = None,
+) -> None:
+    """Open the workbench as a web page: set a training up, watch it, look at what it predicts. Ctrl-C ends it.
+
+    It answers on this machine only, to the address that it prints. Closing a page ends its training; the run keeps every step,
+    and goes on when it is chosen again.
+
+    Args:
+        port: of 127.0.0.1; 0 takes a free one.
+        theme: of the page.
+        browser: open the page in the browser.
+        runs: folder for the run folders; by default OCCLAB_HOME/workbench/runs.
+        profile: size of the runs; by default full with CUDA and small without, or OCCLAB_PROFILE.
+    """
+    from .workbench import serve
+
+    serve.serve(port=port, theme=theme, browser=browser, runs=runs, profile=profile)
 
 
 def _check_streets(count: int, seed: int) -> None:

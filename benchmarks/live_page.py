@@ -1,0 +1,154 @@
+"""A notebook in a real JupyterLab and a real browser, that says when something new is drawn and how many bytes came for it."""
+
+import base64
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+HERE = Path(__file__).parent
+sys.path.append(str(HERE.parent / "tests" / "browser"))
+import lab  # noqa: E402
+
+PATIENCE = 60_000.0
+"""Milliseconds after which a frame that does not come is given up."""
+CELL = "jupyterapp.shell.currentWidget.content.widgets[0].model.sharedModel"
+SCENE = "iframe, canvas, img"
+ASK = """async code => {
+    const session = jupyterapp.shell.currentWidget.sessionContext.session, said = {text: '', error: ''};
+    const future = session.kernel.requestExecute({code, store_history: false});
+    future.onIOPub = ({header, content}) => {
+        if (header.msg_type === 'stream' && content.name === 'stdout') said.text += content.text;
+        if (header.msg_type === 'error') said.error = content.traceback.join('\\n');
+    };
+    await future.done;
+    return said;
+}"""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What came of an action."""
+
+    milliseconds: float
+    """From the request in the page to the last frame that showed something new, drawn to its end."""
+    megabytes: float
+    """What the kernel sent to the page for it, 10^6 bytes."""
+    elements: int
+    """Indices, points, or characters of a picture in that frame."""
+
+
+class LivePage:
+    """One notebook with one cell, open in the browser; made by :func:`live_page`."""
+
+    def __init__(self, page: Any) -> None:
+        self.page = page
+        self.browser = f"Chromium {page.context.browser.version.split('.')[0]}"
+
+    def ask(self, code: str) -> str:
+        """Run code in the kernel; returns what it prints.
+
+        Raises:
+            RuntimeError: the code's own error.
+        """
+        said = self.page.evaluate(ASK, code)
+        if said["error"]:
+            raise RuntimeError(said["error"])
+        return said["text"].strip()
+
+    def show(self, code: str) -> Drawn:
+        """Put code into the cell and run it."""
+        self.page.evaluate(f"code => {CELL}.setSource(code)", code)
+        return self.timed("() => jupyterapp.commands.execute('notebook:run-all-cells')")
+
+    def do(self, code: str) -> Drawn:
+        """Run code in the kernel that changes what is shown."""
+        return self.timed(ASK, code)
+
+    def timed(self, action: str, argument: Any = None) -> Drawn:
+        """Call a JavaScript function and wait until what it changes is drawn.
+
+        Raises:
+            RuntimeError: nothing new was drawn in a minute.
+        """
+        found = self.page.evaluate(
+            f"""async ([argument, patience]) => {{
+                drawn.frames = drawn.frames.slice(-1);
+                const since = drawn.clock(), bytes = drawn.bytes;
+                const said = await ({action})(argument);
+                if (said?.error) throw new Error(said.error);
+                const frame = await drawn.settled(since, patience);
+                return frame && [frame.time - since, (drawn.bytes - bytes) / 1e6, frame.elements];
+            }}""",
+            [argument, PATIENCE],
+        )
+        if found is None:
+            raise RuntimeError("nothing new was drawn within a minute")
+        return Drawn(*found)
+
+    def turn(self, seconds: float) -> float:
+        """Drag over the scene, at least so long and until five frames were drawn; returns frames a second."""
+        box = self._box()
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        self.page.mouse.move(x, y)
+        self.page.mouse.down()
+        self.page.evaluate("() => { drawn.frames = []; drawn.fence = false; }")
+        began, moves, enough = time.monotonic(), 0, False
+        while not enough:
+            for _ in range(5):
+                moves += 1
+                self.page.mouse.move(x + 4 * (moves % 60), y + moves % 30)
+            took = time.monotonic() - began
+            enough = took > seconds and (took > 10 or self.page.evaluate("() => drawn.frames.length") >= 5)
+        times = self.page.evaluate("() => { drawn.fence = true; return drawn.frames.map(frame => frame.time); }")
+        self.page.mouse.up()
+        return 1e3 * (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else 0.0
+
+    def covered(self) -> float:
+        """The share of the scene's pixels that are not white."""
+        picture = base64.b64encode(self.page.screenshot(clip=self._box())).decode()
+        return self.page.evaluate(
+            """async picture => {
+                const bitmap = await createImageBitmap(await (await fetch('data:image/png;base64,' + picture)).blob());
+                const paint = new OffscreenCanvas(bitmap.width, bitmap.height).getContext('2d');
+                paint.drawImage(bitmap, 0, 0);
+                const {data} = paint.getImageData(0, 0, bitmap.width, bitmap.height);
+                let found = 0;
+                for (let i = 0; i < data.length; i += 4) found += Math.min(data[i], data[i + 1], data[i + 2]) < 250;
+                return found / (bitmap.width * bitmap.height);
+            }""",
+            picture,
+        )
+
+    def _box(self) -> dict[str, float]:
+        scene = self.page.locator(f".jp-OutputArea :is({SCENE})").last
+        return scene.bounding_box()
+
+
+@contextmanager
+def live_page(setup: str, **environment: str) -> Iterator[LivePage]:
+    """A notebook whose kernel has run ``setup``.
+
+    Raises:
+        RuntimeError: no browser, or JupyterLab did not start, or the set-up's own error.
+    """
+    if not lab.BROWSER:
+        raise RuntimeError("no Chromium or Chrome here: apt-get install chromium")
+    import nbformat
+
+    with TemporaryDirectory() as folder:
+        root = Path(folder) / "root"
+        root.mkdir()
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("")])
+        notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        nbformat.write(notebook, root / "page.ipynb")
+        with lab.jupyterlab(root, Path(folder) / "settings", **environment) as address, lab.browser_page() as page:
+            page.add_init_script(path=HERE / "drawn.js")
+            lab.open_notebook(page, address, "page.ipynb")
+            live = LivePage(page)
+            live.ask(setup)
+            yield live

@@ -1,0 +1,263 @@
+"""What the factors of a design did: the effects and differences of a sweep's table, as a figure and in words."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import ipywidgets as widgets
+
+from ..ablation import (
+    Comparison,
+    Row,
+    compare_arms,
+    effects_of,
+    read_design,
+    read_table,
+    recorded_about,
+    recorded_table,
+    summary_of_arms,
+)
+from ..ablation.recorded import TABLES
+from ..ablation.report import WORDS
+from ..ablation.results import MEASURES, about_path
+from ..errors import OcclabError
+from ..viz import interval_figure
+from . import ui
+from .desk import Desk
+from .live_figure import LiveFigure, lines
+
+ROOM = 300
+"""Pixels that the rows of the figure may take; the table below it has all of them."""
+MEASURE_WORDS = WORDS | {
+    "held_out_average_precision": "average precision, held out (higher is better)",
+    "settled_loss": "settled loss (lower is better; of one kind of loss only)",
+}
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a table says by one measure."""
+
+    arms: list[dict[str, Any]]
+    """As :func:`occlab.ablation.summary_of_arms` has them."""
+    judged: dict[str, dict[str, Comparison]] = field(default_factory=dict)
+    """What -> group -> difference: each effect of a factorial, or each arm against the one it is compared with."""
+    factorial: bool = False
+
+
+def recorded_names() -> list[str]:
+    """The sweeps that ship with the repository."""
+    return sorted(path.stem for path in TABLES.glob("*.csv"))
+
+
+def tables_near(root: Path) -> list[Path]:
+    """Tables of ablations beside the folder of the runs and one folder below, known by the note on where they come from."""
+    found = [path for ending in ("csv", "parquet") for path in root.parent.glob(f"*/*.{ending}")]
+    found += [path for ending in ("csv", "parquet") for path in root.parent.glob(f"*.{ending}")]
+    return sorted(path for path in found if about_path(path).exists())
+
+
+def read(source: str | Path) -> tuple[list[Row], str | None]:
+    """The rows of a recorded sweep (by its name) or of a table on the disk, and the text of the design; None without one.
+
+    Raises:
+        OcclabError: no such table, or a damaged one.
+    """
+    if isinstance(source, str):
+        return recorded_table(source), recorded_about(source).get("design")
+    rows = read_table(source)
+    try:
+        design = json.loads(about_path(source).read_text(encoding="utf-8")).get("design")
+    except (OSError, ValueError, AttributeError):
+        design = None
+    return rows, design if isinstance(design, str) else None
+
+
+def findings(rows: list[Row], design: str | None, measure: str) -> Findings:
+    """Effects where the design is a factorial of two levels, else each arm against its yardstick.
+
+    Raises:
+        OcclabError: a table that is not of this design, or lacks an arm that others are compared with.
+    """
+    arms, higher = summary_of_arms(rows), MEASURES[measure]
+    judged: dict[str, dict[str, Comparison]] = {}
+    if design is not None:
+        with TemporaryDirectory() as folder:  # a design is read from a file
+            path = Path(folder) / "design.yaml"
+            path.write_text(design, encoding="utf-8")
+            effects = effects_of(read_design(path), rows, measure, higher)
+        for group, of_group in effects.items():
+            for effect in of_group:
+                judged.setdefault(" = ".join([effect.name, *effect.aliases]), {})[group] = effect.comparison
+        if judged:
+            return Findings(arms, judged, factorial=True)
+    groups = {row["arm"]: row["group"] for row in rows}
+    for arm, comparison in compare_arms(rows, measure, higher).items():
+        judged.setdefault(arm.removeprefix(f"{groups[arm]}: "), {})[groups[arm]] = comparison
+    return Findings(arms, judged)
+
+
+def largest(judged: dict[str, dict[str, Comparison]], room: int = ROOM) -> dict[str, dict[str, Comparison]]:
+    """The largest differences that have room in a figure, the largest first."""
+
+    def size(name: str) -> float:
+        return max((abs(c.difference) for c in judged[name].values() if c.difference is not None), default=0.0)
+
+    each = 34 + 20 * (max(map(len, judged.values()), default=1) - 1)  # pixels of a label with its rows
+    return {name: judged[name] for name in sorted(judged, key=size, reverse=True)[: max(3, room // each)]}
+
+
+class DesignEffects:
+    """The view: a table to choose, a measure, and whether one group is shown or all beside each other."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk, self._asked, self._shown = desk, 0, False
+        self._found: Findings | None = None
+        label = {"style": {"description_width": "initial"}}
+        self.source = widgets.Dropdown(
+            options=self._offered(), description="sweep", tooltip="A recorded sweep, or a table beside your runs", **label
+        )
+        self.path = widgets.Text(
+            description="or a file",
+            placeholder="path of a table, .csv or .parquet",
+            continuous_update=False,
+            tooltip="A table that occlab ablate --output wrote; press Enter to read it",
+            layout={"width": "340px"},
+            **label,
+        )
+        self.measure = widgets.Dropdown(
+            options=[(MEASURE_WORDS[name], name) for name in MEASURES], description="by", tooltip="What is compared", **label
+        )
+        self.group = widgets.Dropdown(description="of", tooltip="Which repetition of the design", **label)
+        self._note, self._figure, self._table = ui.note(quiet=True), LiveFigure(), widgets.HTML()
+        self.widget = ui.column(
+            ui.row(self.source, self.path), ui.row(self.measure, self.group), self._note, self._figure.widget, self._table
+        )
+        self._filling = False
+        self.source.observe(lambda _: self._read(), names="value")
+        self.measure.observe(lambda _: self._read(), names="value")
+        self.path.observe(self._typed, names="value")
+        self.group.observe(lambda _: self._filling or self._draw(), names="value")
+
+    def show(self) -> None:
+        """Offer the tables that there are now; the first time, read the one that is chosen."""
+        offered = self._offered()
+        if list(self.source.options) != offered:
+            before = self.source.value
+            self._shown = False
+            self.source.options = offered
+            self.source.value = before if before in [value for _, value in offered] else offered[0][1]
+        if not self._shown:
+            self._shown = True
+            self._read()
+
+    def _offered(self) -> list[tuple[str, str | Path | None]]:
+        here = [(f"{path.parent.name}/{path.name}", path) for path in tables_near(self._desk.root)]
+        return [*((f"recorded: {name}", name) for name in recorded_names()), *here] or [("none", None)]
+
+    def _typed(self, _: Any) -> None:
+        if self.path.value.strip():
+            self._read()
+
+    def _read(self) -> None:
+        if not self._shown:
+            return
+        typed, measure = self.path.value.strip(), self.measure.value
+        source = Path(typed).expanduser() if typed else self.source.value
+        if source is None:
+            self._failed(OcclabError("There is no table yet: make a design under Ablate, or type the path of one."))
+            return
+        self._asked += 1
+        asked = self._asked
+        ui.say(self._note, "Comparing ...")
+        self._desk.work(
+            lambda: findings(*read(source), measure),
+            self._if_last(asked, self._take),
+            self._if_last(asked, self._failed),
+            what="effects of a design",
+        )
+
+    def _if_last(self, asked: int, then: Callable[[Any], None]) -> Callable[[Any], None]:
+        """Of several questions on their way only the last one's answer is shown."""
+        return lambda result: then(result) if asked == self._asked else None
+
+    def _failed(self, error: Exception) -> None:
+        self._found = None
+        self._figure.widget.layout.display, self._table.value = "none", ""
+        ui.say(self._note, str(error))
+
+    def _take(self, found: Findings) -> None:
+        self._found = found
+        groups = list(dict.fromkeys(group for of_groups in found.judged.values() for group in of_groups))
+        before, self._filling = self.group.value, True
+        options = [(group or "the design", group) for group in groups]
+        self.group.options = [("all of them", None), *options] if len(groups) > 1 else options
+        offered = [value for _, value in self.group.options]
+        self.group.value = before if before in offered else next(iter(offered), None)
+        self.group.layout.display = "flex" if len(groups) > 1 else "none"
+        self._filling = False
+        self._draw()
+
+    def _draw(self) -> None:
+        if self._found is None:
+            return
+        group, found = self.group.value, self._found
+        single = len(self.group.options) < 2
+        judged = {
+            name: {g: c for g, c in of_groups.items() if single or group in (None, g)}
+            for name, of_groups in found.judged.items()
+        }
+        judged = {name: of_groups for name, of_groups in judged.items() if of_groups}
+        shown = largest({n: {g: c for g, c in o.items() if c.difference is not None} for n, o in judged.items()})
+        bars = [
+            (lines(name, 34), c.difference, c.low, c.high, c.verdict if len(of_groups) == 1 else lines(g, 60))
+            for name, of_groups in shown.items()
+            for g, c in of_groups.items()
+        ]
+        what = "effects and interactions" if found.factorial else "differences"
+        self._figure.widget.layout.display = "flex" if bars else "none"
+        if bars:
+            words = MEASURE_WORDS[self.measure.value].partition(" (")[0]
+            title = f"The {len(shown)} largest of {len(judged)} {what}" if len(shown) < len(judged) else what.capitalize()
+            self._figure.draw(interval_figure(bars, title=title, value_name=words))
+        runs = sum(arm["n"] + arm["failed"] for arm in found.arms)
+        failed = sum(arm["failed"] for arm in found.arms)
+        lost = f", {failed} of which gave no numbers" if failed else ""
+        nothing = "" if judged else " None of them is compared with another: the design names no yardstick."
+        ui.say(self._note, f"{runs} runs of {len(found.arms)} arms{lost}.{nothing}")
+        self._table.value = _folded("Every one of them, with its verdict", _judged_table(judged)) + _folded(
+            "The arms over their seeds", _arms_table(found.arms)
+        )
+
+
+def _judged_table(judged: dict[str, dict[str, Comparison]]) -> str:
+    header = ("", "of", "pairs", "difference", "95 % interval", "p, Holm", "verdict", "")
+    cells = []
+    for name, of_groups in judged.items():
+        for group, c in of_groups.items():
+            between = "" if c.low is None else f"{c.low:+.4f} to {c.high:+.4f}"
+            cells.append((name, group, c.n, c.difference, between, c.adjusted_p, c.verdict, c.reason))
+    return ui.table(header, cells) if cells else ""
+
+
+def _arms_table(arms: list[dict[str, Any]]) -> str:
+    def mean(arm: dict[str, Any], measure: str) -> float | None:
+        return arm[measure] and arm[measure]["mean"]
+
+    header = ("arm", "runs", "failed", "settled loss", "at p = 1/2", "IoU held out", "lowest", "highest", "IoU training")
+    cells = []
+    for arm in arms:
+        held_out = arm["held_out_iou"] or {"min": None, "max": None}
+        numbers = [mean(arm, name) for name in ("settled_loss", "half_floor", "held_out_iou")]
+        cells.append(
+            (arm["arm"], arm["n"], arm["failed"], *numbers, held_out["min"], held_out["max"], mean(arm, "training_iou"))
+        )
+    return ui.table(header, cells)
+
+
+def _folded(summary: str, inside: str) -> str:
+    """Folded away, so that the figure stays in view."""
+    return f"<details><summary>{summary}</summary>{inside}</details>" if inside else ""
