@@ -91,20 +91,18 @@ class LivePage:
         return Drawn(*found)
 
     def turn(self, seconds: float) -> float:
-        """Drag over the scene, at least so long and until five frames were drawn; returns frames a second."""
+        """Drag over the scene for so long, or up to five times as long for three frames; returns frames a second."""
         box = self._box()
         x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
         self.page.mouse.move(x, y)
         self.page.mouse.down()
         self.page.evaluate("() => { drawn.frames = []; drawn.fence = false; }")
-        began, moves, enough = time.monotonic(), 0, False
-        while not enough:
-            for _ in range(5):
-                moves += 1
-                self.page.mouse.move(x + 4 * (moves % 60), y + moves % 30)
-            took = time.monotonic() - began
-            enough = took > seconds and (took > 10 or self.page.evaluate("() => drawn.frames.length") >= 5)
-        times = self.page.evaluate("() => { drawn.fence = true; return drawn.frames.map(frame => frame.time); }")
+        began, moves, times = time.monotonic(), 0, []
+        while (took := time.monotonic() - began) < seconds or (len(times) < 3 and took < 5 * seconds):
+            moves += 1
+            self.page.mouse.move(x + 4 * (moves % 60), y + moves % 30)
+            times = self.page.evaluate("() => drawn.frames.map(frame => frame.time)")
+        self.page.evaluate("() => { drawn.fence = true; }")
         self.page.mouse.up()
         return 1e3 * (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else 0.0
 

@@ -209,6 +209,7 @@ class PyVistaPicture(PyVistaPage):
 
     def turn(self) -> None:
         self.live.camera.azimuth += 5
+        self.live.render()
         self.handle.update(self.picture())
 
     def page(self) -> bytes:

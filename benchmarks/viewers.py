@@ -59,25 +59,25 @@ def rounds(live: LivePage, viewers: dict[str, str], count: int, seconds: float) 
         turn = list(viewers)
         order.shuffle(turn)
         for name in turn:
-            measured[name].append(measure(live, viewers[name], seconds))
+            live.ask(f"viewer = {viewers[name]}")
+            measured[name].append(measure(live, seconds))
+            if len(measured[name]) == 1:  # the same in each round
+                measured[name][0] |= {"covered": live.covered(), "page": float(live.ask("print(len(viewer.page()) / 1e6)"))}
+            live.ask("viewer.close()")
     return measured
 
 
-def measure(live: LivePage, viewer: str, seconds: float) -> dict[str, float]:
-    """Show a volume, turn it, change it; in milliseconds, 10^6 bytes, and frames a second over ``seconds``."""
-    live.ask(f"viewer = {viewer}")
-    first = live.show(SHOW)
-    found = {"build": 1e3 * float(live.ask("print(built)")), "first": first.milliseconds, "sent": first.megabytes}
-    found["covered"] = live.covered()
+def measure(live: LivePage, seconds: float) -> dict[str, float]:
+    """Show ``first``, turn it for so many seconds, change it to ``second``: milliseconds, 10^6 bytes, frames a second."""
+    shown = live.show(SHOW)
+    found = {"build": 1e3 * float(live.ask("print(built)")), "first": shown.milliseconds, "sent": shown.megabytes}
     if live.ask("print(hasattr(viewer, 'turn'))") == "True":  # drawn in the kernel
         found["frames"] = 1e3 / live.do("viewer.turn()").milliseconds
     else:
         found["frames"] = live.turn(seconds)
     if live.ask("print(hasattr(viewer, 'update'))") == "True":
-        update = live.do("viewer.update(second)")
-        found |= {"update": update.milliseconds, "update sent": update.megabytes}
-    found["page"] = float(live.ask("print(len(viewer.page()) / 1e6)"))
-    live.ask("viewer.close()")
+        changed = live.do("viewer.update(second)")
+        found |= {"update": changed.milliseconds, "update sent": changed.megabytes}
     return found
 
 
@@ -85,7 +85,8 @@ def _row(name: str, measured: dict[str, list[dict[str, float]]]) -> dict[str, An
     """Medians, and ratios to the first viewer's as medians over the rounds."""
 
     def middle(key: str) -> float | str:
-        return median(found[key] for found in measured[name]) if key in measured[name][0] else ""
+        found = [one[key] for one in measured[name] if key in one]
+        return median(found) if found else ""
 
     def ratio(key: str) -> float | str:
         pairs = zip(measured[name], measured[FIRST], strict=True)
@@ -120,7 +121,9 @@ def _installed(package: str, left_out: list[str]) -> bool:
 
 def _works(live: LivePage, viewer: str, name: str, left_out: list[str]) -> bool:
     try:
-        measure(live, viewer, 0.1)
+        live.ask(f"viewer = {viewer}")
+        measure(live, 0.1)
+        live.ask("viewer.close()")
     except RuntimeError as error:
         left_out.append(f"{name} ({str(error).strip().splitlines()[-1]})")
         return False

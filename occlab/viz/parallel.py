@@ -50,12 +50,12 @@ def parallel_figure(
             ),
         },
         unselected={"line": {"color": "#BDC4CB", "opacity": 0.35}},
-        labelfont={"size": 13, "color": theme.INK},
-        tickfont={"size": 12, "color": theme.INK},
+        labelfont={"size": 13},
+        tickfont={"size": 12},
         rangefont={"size": 1, "color": "rgba(0,0,0,0)"},  # the ticks say as much
         labelangle=-12 if len(dimensions) > 4 else 0,
     )
-    return theme.figure([trace], title=title, height=height, margin={"l": 70, "r": 30, "t": 110, "b": 30})
+    return theme.figure([trace], title=title, height=height, margin={"l": 76, "r": 20, "t": 84 + 40 * bool(title), "b": 24})
 
 
 def brushed(figure: Any) -> list[int]:
@@ -96,7 +96,7 @@ def _result(name: str, values: list[Any]) -> dict[str, Any]:
     span = float(np.ptp(array)) or max(abs(float(array[0])), 1.0) * 0.1
     # A little more than the values reach, so that the outermost lines can be brushed.
     low, high = float(array.min()) - 0.02 * span, float(array.max()) + 0.02 * span
-    return {"label": name, "values": array, "range": [low, high], "tickformat": ".3g"}
+    return {"label": name, "values": array, "range": [low, high], "tickformat": ".3~g"}
 
 
 def _is_number(value: Any) -> bool:

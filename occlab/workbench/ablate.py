@@ -303,7 +303,7 @@ class Ablate:
             return
         rows, steps = sweep.rows, sum(task.config.steps for task in sweep.tasks)
         self.bar.value = sweep.steps_made / steps
-        ui.say(self._title, f"{sweep.name}: {sweep.path.with_suffix('.csv')}")
+        ui.say(self._title, f"{sweep.name}. Table: {sweep.path.with_suffix('.csv')}")
         ui.say(self._status, _status(sweep, self._pace))
         self._error.value = ui.error_card(sweep.message, sweep.traceback) if sweep.state == "failed" else ""
         if anew and self._visible and self.view.value == "results":

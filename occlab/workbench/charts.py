@@ -235,10 +235,11 @@ def _blank() -> Any:
         bottom = down[0] == 0
         title = {"text": "step", "font": {"size": 12}, "standoff": 4} if bottom else {}
         x = {"domain": across, "anchor": f"y{number}", "showticklabels": bottom, "title": title, "nticks": 6}
-        figure.layout[f"xaxis{number}"] = x if number == "" else {**x, "matches": "x"}
+        # The floors are the loss's own grid.
+        figure.layout[f"xaxis{number}"] = x | ({"showgrid": False} if number == "" else {"matches": "x"})
         logarithmic = {"type": "log", "dtick": 1, "tickformat": "~g"} if name in ("norm", "ratio") else {"nticks": 4}
         y = {"domain": down, "anchor": f"x{number}", "automargin": False}
-        figure.layout[f"yaxis{number}"] = y | ({} if number == "" else logarithmic)
+        figure.layout[f"yaxis{number}"] = y | ({"showgrid": False} if number == "" else logarithmic)
     return figure
 
 
@@ -258,7 +259,8 @@ def _loss_range(losses: np.ndarray, firsts: list[np.ndarray], floors: list[float
     low, high = float(values.min()), min(float(values.max()), 1.5 * float(usual.max()))
     step = 10.0 ** math.floor(math.log10(max(high - low, 1e-6)))
     step *= next(k for k in (0.1, 0.2, 0.5, 1.0) if (high - low) / (k * step) <= 15) if high > low else 1
-    return math.floor(low / step - 0.4) * step, math.ceil(high / step + 0.4) * step
+    bottom = math.floor(low / step - 0.4) * step
+    return (max(bottom, 0.0) if low >= 0 else bottom), math.ceil(high / step + 0.4) * step
 
 
 def _decades(*values: Any) -> tuple[int, int]:

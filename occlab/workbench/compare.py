@@ -8,6 +8,7 @@ import ipywidgets as widgets
 
 from ..ablation import Comparison
 from ..viz import gradient_figure, interval_figure, loss_figure
+from ..viz.dark import paint
 from ..viz.parallel import brushed, parallel_figure
 from . import run_table, ui
 from .design_effects import DesignEffects
@@ -18,6 +19,8 @@ from .run_table import CURVES, MEASURES, RunRow
 VIEWS = ("curves", "table and differences", "parallel coordinates", "effects of a design")
 MOST_AXES = 9
 """Settings in the parallel plot; of more, those in which the most runs differ from what is usual."""
+HEIGHT = 424
+"""Of the curves and the parallel plot, pixels."""
 NO_RUNS = "No runs yet: train one, and it stands here."
 
 
@@ -30,14 +33,14 @@ class Compare:
         self._kept: set[Path] | None = None
         """Folders of the runs that the parallel plot's brushes leave; None where nothing was brushed."""
         self._by_hand = self._visible = self._filling = False
-        self._asked, self._drawn = 0, []
+        self._asked, self._drawn = 0, None
         self.runs = widgets.SelectMultiple(
             rows=20,
             layout={"width": "100%"},
             tooltip="Runs to compare: hold Ctrl or Shift to choose several",
         )
         self.reference = widgets.Dropdown(
-            options=[("none", None)],
+            options=[("none", "")],
             layout={"width": "100%"},
             tooltip="Pin a chosen run as the one that the others are compared with",
         )
@@ -65,11 +68,20 @@ class Compare:
             self.effects.widget,
         )
         self._pages = dict(zip(VIEWS, pages, strict=True))
+        small = widgets.HTML("<style>.occlab-runs select { font-size: 12px; }</style>", layout={"height": "0", "margin": "0"})
         left = ui.column(
-            ui.heading("Runs"), self.runs, ui.heading("Pin as reference"), self.reference, self._note, flex="0 0 300px"
+            ui.heading("Runs"),
+            self.runs,
+            ui.heading("Pin as reference"),
+            self.reference,
+            self._note,
+            small,
+            width="340px",
+            flex="none",
         )
         right = ui.column(self.view, *pages, flex="1 1 0", min_width="0")
         self.widget = widgets.HBox([left, right], layout={"grid_gap": "14px", "align_items": "flex-start"})
+        left.add_class("occlab-runs")
         self.runs.observe(self._chosen, names="value")
         self.reference.observe(self._pinned, names="value")
         for control in (self.view, self.curve, self.measure):
@@ -77,6 +89,7 @@ class Compare:
         desk.on("runs", self._changed)
         desk.on("session", self._changed)
         desk.on("reference", self._changed)
+        desk.on("theme", self._draw)
         desk.on("progress", self._progress)
         self._turn()
 
@@ -122,8 +135,8 @@ class Compare:
         self._filling = True
         pinned = self._desk.reference
         offered = [row for row in self._rows if row.folder in self.runs.value or row.folder == pinned]
-        self.reference.options = [("none", None), *((row.label, row.folder) for row in offered)]
-        self.reference.value = pinned if any(row.folder == pinned for row in offered) else None
+        self.reference.options = [("none", ""), *((row.label, row.folder) for row in offered)]
+        self.reference.value = pinned if any(row.folder == pinned for row in offered) else ""
         self._filling = False
 
     def _chosen(self, _: Any) -> None:
@@ -134,7 +147,7 @@ class Compare:
 
     def _pinned(self, change: Any) -> None:
         if not self._filling:
-            self._desk.reference = change["new"]
+            self._desk.reference = change["new"] or None
             self._desk.tell("reference")
 
     # --- the views --------------------------------------------------------------------------------------------------
@@ -166,20 +179,22 @@ class Compare:
         curves = {lines(name, 60): curve for name, curve in run_table.curves(rows, what, live).items()}
         if what == "grad_norm":
             clips = {row.run.config.clip_norm for row in rows} - {None}
-            figure = gradient_figure(curves, clip={f"clipped at {clip:g},": clip for clip in sorted(clips)})
+            # A label is its name and its value; the blanks keep several of one name apart.
+            figure = gradient_figure(curves, clip={"clipped at" + " " * i: clip for i, clip in enumerate(sorted(clips))})
         elif what == "loss":
             figure = loss_figure(curves, run_table.floors(rows, self._rows))
         else:
             figure = loss_figure(curves, title="IoU", loss_name=CURVES[what])
-        self._curves.draw(figure)
+        figure.update_layout(height=HEIGHT, title_text="", margin_t=34)
+        self._curves.draw(figure, self._desk.dark)
 
     def _draw_table(self) -> None:
         rows = self.chosen()
-        header = ("run", "seed", "steps", "settled loss", "floor", "", "IoU held out", "IoU training", "state")
+        header = ("run", "seed", "steps", "settled loss", "its p = 1/2", "stopped on", "IoU held out", "IoU training", "state")
         cells = []
         for row in rows:
             state = f"{row.state}, the reference" if row.folder == self._desk.reference else row.state
-            stopped = (row.settled_loss, row.floor, row.floor_name)
+            stopped = (row.settled_loss, row.half, "" if row.floor is None else row.floor_name)
             cells.append((row.name, row.seed, row.steps, *stopped, row.held_out_iou, row.training_iou, state))
         self._table.value = ui.table(header, cells) if rows else ""
         reference = next((row for row in self._rows if row.folder == self._desk.reference), None)
@@ -212,8 +227,9 @@ class Compare:
         self._differences.widget.layout.display = "flex" if bars else "none"
         if bars:
             words = MEASURES[self.measure.value]
-            subtitle = "each seed against the same seed of the reference"
-            self._differences.draw(interval_figure(bars, title="Differences", subtitle=subtitle, value_name=words))
+            figure = interval_figure(bars, title="The same seeds, less the reference", value_name=words)
+            figure.update_layout(height=figure.layout.height - 24, margin_t=52)
+            self._differences.draw(figure, self._desk.dark)
 
     # --- the parallel plot ------------------------------------------------------------------------------------------
 
@@ -229,10 +245,18 @@ class Compare:
             ui.say(self._unbrushed, "This view needs two finished runs.")
             return
         columns, left_out = _fewer(columns, results)
-        if columns != self._drawn:  # drawing the same again would take the brushes away
+        live = self._parallel.figure
+        if live is not None and columns == self._drawn:  # drawing the same again would take the brushes away
+            paint(live, self._desk.dark)
+        else:
             self._drawn = columns
-            if self._parallel.draw(parallel_figure(columns, results)):
+            figure = parallel_figure(columns, results, height=HEIGHT)
+            if self._parallel.draw(figure, self._desk.dark):
                 self._parallel.figure.data[0].on_change(lambda *_: self._brush(), "dimensions")
+            if self._kept is not None:  # and did
+                self._kept = None
+                self._fill()
+                return
         more = f" Not drawn, as few runs differ in them: {', '.join(left_out)}." if left_out else ""
         ui.say(self._unbrushed, f"{len(rows)} finished runs. Drag along an axis to keep the runs that pass there.{more}")
 

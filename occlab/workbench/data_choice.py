@@ -54,8 +54,10 @@ class DataChoice:
         self._asked = 0
         """Counts what was asked for: an answer that comes after the next question is dropped."""
         self.widget = ui.column(ui.heading("data"), self._kind, self._place, self._note, self._more, self._found)
-        desk.on("setup", self._offer)
-        self._offer()
+        self._said: Sequence[Frame] = ()
+        """The frames that the note speaks of."""
+        desk.on("setup", self._heard)
+        self._heard()
 
     def begin(self) -> None:
         """Frames for a desk that has none: the streets where they are on the disk already, else the sample frames."""
@@ -89,8 +91,8 @@ class DataChoice:
         def job(say: Callable[[str], None]) -> Split:
             if not _are_made(count):
                 with closing(make_streets(count)) as made:
-                    for number in made:
-                        say(f"making the streets that are wanting of {count}: {number} done; they are kept for the next time")
+                    for done, missing in made:
+                        say(f"making streets: {done} of {missing} done; they are kept for the next time")
                         if self._asked != asked:
                             break
             return split_frames(None, size) if self._asked == asked else ([], [])
@@ -134,8 +136,8 @@ class DataChoice:
         def done(split: Split) -> None:
             self._use.disabled = self._more.disabled = False
             frames, held_out = split
+            self._said = ()
             self.desk.set_up(frames=frames, held_out=held_out, source=source)
-            ui.say(self._note, f"{source}: {len(frames)} to train on, {len(held_out)} held out")
             if check:
                 self._check(frames[:ALIGNED], now)
 
@@ -161,13 +163,20 @@ class DataChoice:
             what="alignment of the frames",
         )
 
+    def _heard(self) -> None:
+        desk = self.desk
+        if desk.frames and desk.frames is not self._said:
+            self._said = desk.frames
+            ui.say(self._note, f"{desk.source}: {len(desk.frames)} to train on, {len(desk.held_out)} held out")
+        self._offer()
+
     def _offer(self) -> None:
         """A button for more streets, where the set-up wants more than there are."""
         wanted, there = _count(self.size), len(self.desk.frames) + len(self.desk.held_out)
         few = self.desk.source in (STREETS, SAMPLE) and there < wanted
         self._more.layout.display = "" if few else "none"
         if few:
-            self._more.description = f"take {wanted} streets, as this size wants"
+            self._more.description = f"take {wanted} streets, as this set-up wants"
 
 
 def alignment_card(found: Alignment) -> str:
@@ -177,8 +186,8 @@ def alignment_card(found: Alignment) -> str:
     return ui.card("Alignment: not ok.", " ".join(f"{sentence}." for sentence in found.findings), "warn")
 
 
-def make_streets(count: int) -> Iterator[int]:
-    """Have simulated streets made and kept, by a process of its own: how many of those that were missing are done.
+def make_streets(count: int) -> Iterator[tuple[int, int]]:
+    """Have simulated streets made and kept, by a process of its own: how many are done, of how many that were missing.
 
     In this process the simulation would take turns with the page, and its progress bar would be drawn into a notebook's cell.
 
@@ -192,8 +201,8 @@ def make_streets(count: int) -> Iterator[int]:
         try:
             for line in process.stderr:  # the bar's lines end with a carriage return
                 last = line.strip() or last
-                if done := re.search(r" (\d+)/\d+ \[", line):
-                    yield int(done[1])
+                if done := re.search(r" (\d+)/(\d+) \[", line):
+                    yield int(done[1]), int(done[2])
         except GeneratorExit:  # nobody waits for it any more; at most one street is lost
             process.kill()
             raise

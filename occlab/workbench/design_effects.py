@@ -125,7 +125,7 @@ class DesignEffects:
             placeholder="path of a table, .csv or .parquet",
             continuous_update=False,
             tooltip="A table that occlab ablate --output wrote; press Enter to read it",
-            layout={"width": "340px"},
+            layout={"width": "290px"},
             **label,
         )
         self.measure = widgets.Dropdown(
@@ -137,6 +137,7 @@ class DesignEffects:
             ui.row(self.source, self.path), ui.row(self.measure, self.group), self._note, self._figure.widget, self._table
         )
         self._filling = False
+        desk.on("theme", self._draw)
         self.source.observe(lambda _: self._read(), names="value")
         self.measure.observe(lambda _: self._read(), names="value")
         self.path.observe(self._typed, names="value")
@@ -194,7 +195,7 @@ class DesignEffects:
         groups = list(dict.fromkeys(group for of_groups in found.judged.values() for group in of_groups))
         before, self._filling = self.group.value, True
         options = [(group or "the design", group) for group in groups]
-        self.group.options = [("all of them", None), *options] if len(groups) > 1 else options
+        self.group.options = [("all of them", "*"), *options] if len(groups) > 1 else options
         offered = [value for _, value in self.group.options]
         self.group.value = before if before in offered else next(iter(offered), None)
         self.group.layout.display = "flex" if len(groups) > 1 else "none"
@@ -207,7 +208,7 @@ class DesignEffects:
         group, found = self.group.value, self._found
         single = len(self.group.options) < 2
         judged = {
-            name: {g: c for g, c in of_groups.items() if single or group in (None, g)}
+            name: {g: c for g, c in of_groups.items() if single or group in ("*", g)}
             for name, of_groups in found.judged.items()
         }
         judged = {name: of_groups for name, of_groups in judged.items() if of_groups}
@@ -217,17 +218,21 @@ class DesignEffects:
             for name, of_groups in shown.items()
             for g, c in of_groups.items()
         ]
-        what = "effects and interactions" if found.factorial else "differences"
         self._figure.widget.layout.display = "flex" if bars else "none"
         if bars:
-            words = MEASURE_WORDS[self.measure.value].partition(" (")[0]
-            title = f"The {len(shown)} largest of {len(judged)} {what}" if len(shown) < len(judged) else what.capitalize()
-            self._figure.draw(interval_figure(bars, title=title, value_name=words))
-        runs = sum(arm["n"] + arm["failed"] for arm in found.arms)
-        failed = sum(arm["failed"] for arm in found.arms)
-        lost = f", {failed} of which gave no numbers" if failed else ""
-        nothing = "" if judged else " None of them is compared with another: the design names no yardstick."
-        ui.say(self._note, f"{runs} runs of {len(found.arms)} arms{lost}.{nothing}")
+            figure = interval_figure(bars, value_name=MEASURE_WORDS[self.measure.value].partition(" (")[0])
+            figure.update_layout(height=figure.layout.height - 60, margin_t=16, title_text="")
+            self._figure.draw(figure, self._desk.dark)
+        what = "effects and interactions" if found.factorial else "differences"
+        runs, failed = (sum(arm[count] for arm in found.arms) for count in ("n", "failed"))
+        lost = f"; {failed} more gave no numbers" if failed else ""
+        if not judged:
+            said = "None of them is compared with another: the design names no yardstick."
+        elif len(shown) < len(judged):
+            said = f"The {len(shown)} largest of {len(judged)} {what} are drawn; the table below has all."
+        else:
+            said = f"All {len(judged)} {what}, the largest first."
+        ui.say(self._note, f"{runs} runs of {len(found.arms)} arms{lost}. {said}")
         self._table.value = _folded("Every one of them, with its verdict", _judged_table(judged)) + _folded(
             "The arms over their seeds", _arms_table(found.arms)
         )

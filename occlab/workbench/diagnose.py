@@ -34,7 +34,7 @@ def examine(session: Session) -> Report:
     config, rate = session.config, session.learning_rate
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = session.model().to(device)
-    batch = Batches(session._plan.frames, config, device)[0]
+    batch = Batches(session.frames, config, device)[0]
     optimizer = make_optimizer(model, config)
     for group in optimizer.param_groups:
         group["lr"] = rate * group["lr_mult"]
@@ -93,13 +93,13 @@ class Diagnose:
         self.rate = widgets.Text(
             description="occupied, %",
             style=wide,
-            layout={"width": "150px"},
+            layout={"width": "170px"},
             continuous_update=False,
             placeholder="unknown",
             tooltip="Share of occupied cells among those that count in the loss: with it and the loss the floors are known",
         )
         self.loss = widgets.Dropdown(
-            options=list(LOSSES.items()),
+            options=list(LOSSES),
             description="loss",
             style=wide,
             layout={"width": "180px"},
@@ -109,14 +109,14 @@ class Diagnose:
         self.picker: FolderPicker | None = None
         self._take = ui.button("take this folder", "Put it into the field above", self._took)
         self._place = ui.column(display="none")
-        self._note, self._headline = ui.note(quiet=True), widgets.HTML()
+        self._note, self._refusal, self._of = ui.note(quiet=True), widgets.HTML(), ui.note()
         self.experiments, self._tried, self._cards = ui.row(), widgets.HTML(), widgets.HTML()
         self.widget = ui.column(
             ui.row(self.network, self.log, self._note),
             ui.row(self.path, self.browse, self.rate, self.loss, self.read),
             self._place,
-            self._headline,
-            self.experiments,
+            self._refusal,
+            ui.row(self._of, self.experiments),
             self._tried,
             self._cards,
         )
@@ -146,18 +146,24 @@ class Diagnose:
         elif session is None:
             ui.say(self._note, "No training is in hand: start one under Set up, or read a log.")
         elif self._visible:
-            ui.say(self._note, f"{session.name}, after {_steps(session.steps_made)}. It is paused while the doctor looks.")
+            paused = " It is paused while the doctor looks, and goes on after." if session.state == "running" else ""
+            ui.say(self._note, f"{session.name}, after {_steps(session.steps_made)}.{paused}")
 
     # --- the training in hand ---------------------------------------------------------------------------------------
 
     def _examine(self) -> None:
         session = self._desk.session
-        doing = f"Examining the network of {session.name}: some seconds, or a minute where nothing fails at once."
+        of = f"the network of {session.name}, after {_steps(session.steps_made)}"
+        doing = f"Examining {of}: some seconds, or a minute where nothing fails at once."
+        self._clear()
+        ui.say(self._of, f"Of {of}:")
         self._work(lambda: examine(session), self._reported, doing, session)
 
     def _examine_log(self) -> None:
         session = self._desk.session
         folder, config = session.folder, session.config
+        self._clear()
+        ui.say(self._of, f"Of the log of {session.name}:")
         job = lambda: examine_log(folder, **known_of(config, load_run(folder).summary))  # noqa: E731
         self._work(job, self._reported, f"Reading the log of {session.name}.")
 
@@ -175,6 +181,7 @@ class Diagnose:
         paused = session is not None and session.state == "running"
         if paused:
             session.pause()
+        self._refusal.value = ""
         self._busy = doing + (" The training is paused, and goes on after." if paused else "")
 
         def end(tell: Callable[[Any], Any], result: Any) -> None:
@@ -193,7 +200,7 @@ class Diagnose:
         if wanted and self.picker is None:
             run = partial(self._desk.work, what="looking for logs")
             self.picker = FolderPicker(Path.cwd(), _logs_in, run=run, rows=6)
-            self._place.children = (self.picker.widget, self._take)
+            self._place.children = (self.picker.widget, ui.row(self._take))
         self._place.layout.display = "flex" if wanted else "none"
 
     def _took(self) -> None:
@@ -201,7 +208,7 @@ class Diagnose:
         self.browse.value = False
 
     def _read(self) -> None:
-        path, loss = self.path.value.strip(), self.loss.value
+        path, loss = self.path.value.strip(), LOSSES[self.loss.value]
         try:
             known = {} if loss is None else {"loss": loss}
             known |= {"positive_rate": _share(self.rate.value)} if self.rate.value.strip() else {}
@@ -210,19 +217,18 @@ class Diagnose:
         except OcclabError as error:
             self._refused(error)
             return
+        self._clear()
+        ui.say(self._of, f"Of {path}:")
         self._work(lambda: examine_log(Path(path).expanduser(), **known), self._reported, f"Reading {path}.")
 
     # --- what comes out ---------------------------------------------------------------------------------------------
 
+    def _clear(self) -> None:
+        self.report, self.trials, self.experiments.children = None, [], ()
+        self._tried.value = self._cards.value = ""
+
     def _reported(self, report: Report) -> None:
-        self.report, self.trials, self._tried.value = report, [], ""
-        cause = report.findings[0] if report.cause else None
-        subject = wording.clean(report.subject)
-        if cause is None:
-            self._headline.value = ui.card(f"{subject}: nothing fails.", f"{wording.tally(report)}.", "good")
-        else:
-            kind = f" ({wording.kind(cause)})" if wording.kind(cause) else ""
-            self._headline.value = ui.card(f"The cause: {cause.id}{kind}.", wording.clean(cause.title), _LOOK[cause.verdict])
+        self.report = report
         alarms = [finding for finding in report.findings if finding.alarming and finding.next_experiment]
         self.experiments.children = [
             ui.button(
@@ -237,23 +243,16 @@ class Diagnose:
 
     def _tried_one(self, trial: Trial) -> None:
         self.trials = [*(other for other in self.trials if other.experiment != trial.experiment), trial]
-        cards = [
-            ui.card(
-                "The prediction held." if one.held else "The prediction did not hold.", str(one), "good" if one.held else "warn"
-            )
-            for one in self.trials
-        ]
+        cards = [ui.card("Tried.", wording.clean(one, 600), "good" if one.held else "warn") for one in self.trials]
         self._tried.value = "".join(cards)
 
     def _refused(self, error: Exception) -> None:
         if not isinstance(error, OcclabError):
             self._desk.fail(error)
             return
-        self._headline.value = ui.card("", wording.clean(error), "warn")
-        self.experiments.children, self._tried.value, self._cards.value, self.report = (), "", "", None
-
-
-_LOOK = {"fail": "bad", "warn": "warn"}
+        self._refusal.value = ui.card("", f"{wording.clean(error)}.", "warn")
+        if self.report is None:
+            ui.say(self._of, "")
 
 
 def _steps(number: int) -> str:

@@ -147,8 +147,10 @@ def gain_in_words(gain: Comparison) -> str:
     return f"{gain.difference:+z.3f} ({gain.low:+z.3f} to {gain.high:+z.3f})"
 
 
-def recorded_in_words(found: Sequence[Gain]) -> str:
-    """What the recorded runs say of a knob, as text of several lines."""
+def recorded_in_words(found: Sequence[Gain] | None) -> str:
+    """What the recorded runs say of a knob, as text of several lines; None where there are no tables of them."""
+    if found is None:
+        return "Recorded: the tables of the recorded runs are not on this machine."
     if not found:
         return f"Recorded: {NOT_RECORDED}."
     lines = ["Recorded change on streets held out, with its 95 % interval over the seeds:"]

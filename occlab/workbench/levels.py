@@ -87,7 +87,8 @@ class Levels:
         said = f'<span title="{html.escape(one.what)}">{html.escape(one.label)}</span>'
         label = widgets.HTML(said, layout={"width": "128px"})
         controls = [self._box(one, level) for level in one.levels] or [self._text(one)]
-        return ui.row(label, *controls, grid_gap="0 10px", min_height="26px")
+        inside = ui.row(*controls, grid_gap="0 10px", flex="1 1 0", min_width="0")
+        return ui.row(label, inside, flex_flow="row nowrap", align_items="flex-start", min_height="26px")
 
     def _box(self, one: Knob, level: str) -> widgets.Checkbox:
         box = widgets.Checkbox(
@@ -104,7 +105,7 @@ class Levels:
         text = widgets.Text(
             continuous_update=False,
             tooltip=f"{one.label}: numbers to try, with commas between. {one.what}",
-            layout={"width": "170px", "height": "24px"},
+            layout={"width": "170px", "margin": "0"},
         )
         text.observe(lambda _: self._typed(one.label), names="value")
         self.numbers[one.label] = text

@@ -24,10 +24,9 @@ function lighten(plot) {
   }
 }
 
-function render({ model, el }) {
-  el.style.display = "none";
+function render({ model }) {
   const attach = (plot) => {
-    if (!plot?._fullLayout || plot.occlabLinked || !plot.closest("." + model.get("figure_class"))) return;
+    if (plot?._fullLayout?.meta !== model.get("mark") || plot.occlabLinked) return;
     plot.occlabLinked = true;
     plot.on("plotly_relayouting", (moved) => turnOthers(plot, moved));
     plot.on("plotly_afterplot", () => lighten(plot));

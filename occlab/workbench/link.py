@@ -1,6 +1,7 @@
 """One camera for all scenes of a live figure, as it is turned."""
 
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import anywidget
@@ -8,16 +9,15 @@ import traitlets
 
 
 class Link(anywidget.AnyWidget):
-    """Shows nothing; put it on the page beside a ``FigureWidget`` with several 3-D scenes.
+    """Shows nothing; put it on the page beside a ``FigureWidget`` whose ``layout.meta`` is :attr:`mark`.
 
-    Its script follows the mouse; without it the other scenes would turn when the mouse is released, after a message to Python
-    and back.
+    Its script turns the figure's other 3-D scenes while the mouse turns one; without it they would turn when the mouse is
+    released, by way of Python.
     """
 
     _esm = Path(__file__).parent / "link.js"
-    figure_class = traitlets.Unicode().tag(sync=True)
-    """By which the script finds the figure on the page."""
+    mark = traitlets.Unicode().tag(sync=True)
+    """By which the script finds the figure on the page: in the layout from the start, when its class may not be known yet."""
 
-    def __init__(self, figure: anywidget.AnyWidget) -> None:
-        super().__init__(figure_class=f"occlab-linked-{uuid4().hex}")
-        figure.add_class(self.figure_class)
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(mark=f"linked-{uuid4().hex}", layout={"display": "none"}, **kwargs)

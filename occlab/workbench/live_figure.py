@@ -2,35 +2,48 @@
 
 import html
 import textwrap
+from pathlib import Path
 from typing import Any
 
+import anywidget
 import ipywidgets as widgets
 
 from ..errors import require
 from ..viz import CONFIG
+from ..viz.dark import paint
+
+
+class _Fit(anywidget.AnyWidget):
+    """Shows nothing; a script in the page keeps the figure beside it as wide as its box."""
+
+    _esm = Path(__file__).parent / "fit.js"
 
 
 class LiveFigure:
-    """An empty box until the first :meth:`draw`. Draw first while the box can be seen: a figure that is made in a hidden place
-    takes the wrong width."""
+    """An empty box until the first :meth:`draw`; the figure is as wide as the box, whatever becomes of that."""
 
     def __init__(self) -> None:
         self.figure: Any = None
         """The ``FigureWidget``; None before the first draw."""
-        self.widget = widgets.Box([], layout={"width": "100%", "min_width": "0"})
+        self.widget = widgets.VBox([_Fit()], layout={"width": "100%", "min_width": "0"})
         self._layout: dict[str, Any] = {}
 
-    def draw(self, figure: Any) -> bool:
+    def draw(self, figure: Any, dark: bool = False) -> bool:
         """Show another figure. What stays the same is not sent again, so that a zoom of axes that do not change stays too.
+
+        Args:
+            dark: whether the page is, see :func:`occlab.viz.dark.paint`.
 
         Returns:
             whether its traces are new ones, which nobody observes yet.
         """
+        if dark:
+            paint(figure, dark)
         layout = figure.layout.to_plotly_json()
         if self.figure is None:
             self.figure = require("plotly.graph_objects").FigureWidget(figure)
             self.figure._config = CONFIG
-            self.widget.children, self._layout = (self.figure,), layout
+            self.widget.children, self._layout = (*self.widget.children, self.figure), layout
             return True
         live, fresh = self.figure, [_kind(trace) for trace in self.figure.data] != [_kind(trace) for trace in figure.data]
         if fresh:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
+from statistics import mode
 from textwrap import shorten
 from typing import Any
 
@@ -68,7 +69,7 @@ class RunRow:
     @property
     def label(self) -> str:
         """Name, seed and state, for a list to choose from."""
-        state = "" if self.run.summary is not None else f", {self.steps} of {self.run.config.steps} steps"
+        state = ", not finished" if self.run.summary is None else ""
         return f"{self.name} \N{MIDDLE DOT} seed {self.seed}{state}"
 
     @property
@@ -77,13 +78,15 @@ class RunRow:
 
     @property
     def floor(self) -> float | None:
-        """The rung of the ladder at which the loss has stopped, or the nearest."""
-        return self._number("floor")
+        """The rung of the ladder that the loss has stopped on; None where it stopped on none, or on one that is none for this
+        head: what cannot be said below 1/2 is no limit of an output that can."""
+        rectified = self.run.config.model.head == "rectified"
+        reachable = rectified or not self.floor_name.endswith("p >= 1/2")
+        return self._number("floor") if self._said("on_floor") is True and reachable else None
 
     @property
     def floor_name(self) -> str:
-        name = self.run.summary.get("floor_name") if isinstance(self.run.summary, dict) else None
-        return name if isinstance(name, str) else ""
+        return str(self._said("floor_name") or "")
 
     @property
     def half(self) -> float | None:
@@ -104,16 +107,20 @@ class RunRow:
 
     def _number(self, *path: str) -> float | None:
         """A number of the summary; None where there is none, also in a summary that somebody wrote by hand."""
+        value = self._said(*path)
+        return float(value) if isinstance(value, int | float) and np.isfinite(value) else None
+
+    def _said(self, *path: str) -> Any:
         value: Any = self.run.summary
         for key in path:
             value = value.get(key) if isinstance(value, dict) else None
-        return float(value) if isinstance(value, int | float) and np.isfinite(value) else None
+        return value
 
 
 def table(runs: Sequence[Run]) -> list[RunRow]:
-    """A row a run, in the order given. Sizes are named where the runs differ in them."""
+    """A row a run, in the order given. What is unusual about a run's size, among these runs, is part of its name."""
     sizes = [_size(run.config) for run in runs]
-    shown = [part for part in (sizes[0] if sizes else {}) if len({size[part] for size in sizes}) > 1]
+    usual = {part: mode(size[part] for size in sizes) for part in (sizes[0] if sizes else ())}
     names: dict[tuple[Any, ...], str] = {}
     rows = []
     for run, size in zip(runs, sizes, strict=True):
@@ -121,7 +128,11 @@ def table(runs: Sequence[Run]) -> list[RunRow]:
             data, by_hand, identity = _stored(run.folder)
         except OcclabError:  # removed since it was read
             continue
-        words = [in_words(run.config), *(size[part] for part in shown), *(["rate moved by hand"] if by_hand else [])]
+        words = [
+            in_words(run.config),
+            *(size[part] for part in usual if size[part] != usual[part]),
+            *(["rate moved by hand"] if by_hand else []),
+        ]
         key = (repr(replace(run.config, seed=0, snapshot_steps=())), data, by_hand)
         if key not in names:
             base = ", ".join(words)
@@ -208,8 +219,7 @@ def floors(rows: Sequence[RunRow], among: Sequence[RunRow] = ()) -> dict[str, fl
         half = next((r.half for r in known if r.half is not None), None)
         if half is not None:
             found.setdefault(HALF, {}).setdefault(row.name, half)
-        reachable = row.run.config.model.head == "rectified" or not row.floor_name.endswith("p >= 1/2")
-        if row.floor is not None and row.run.summary.get("on_floor") is True and reachable:
+        if row.floor is not None:
             found.setdefault(row.floor_name, {}).setdefault(row.name, row.floor)
     labels = {}
     for floor, of_names in found.items():

@@ -34,10 +34,9 @@ def serve(
     """
     for module in ("voila", "ipywidgets", "plotly", "anywidget"):
         require(module)
-    os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")  # this environment's packages before those of the home folder
     from .server import Server
 
-    os.environ["OCCLAB_PROFILE"] = profile_(profile).name  # the kernels inherit it
+    size = profile_(profile)
     if runs is not None:
         runs = runs.resolve()
         runs.mkdir(parents=True, exist_ok=True)
@@ -45,6 +44,8 @@ def serve(
         notebook = write_notebook(Path(folder), runs)
         server = Server(notebook, HERE, theme=theme, folder=Path.cwd())
         server.open(port)
+        os.environ["OCCLAB_PROFILE"] = size.name  # the kernels inherit it
+        os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")  # this environment's packages before those of the home folder
         server.run(lambda address, once: say(address, once if browser else None))
     print("occlab: the workbench has ended; every run is kept", file=sys.stderr)
 

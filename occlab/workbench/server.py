@@ -13,7 +13,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_server.auth.decorator import allow_unauthenticated
 from jupyter_server.base.handlers import JupyterHandler
 from tornado.httpserver import HTTPServer
@@ -22,6 +24,7 @@ from tornado.ioloop import IOLoop, PeriodicCallback
 from tornado.netutil import bind_sockets
 from tornado.routing import Router
 from tornado.web import Application, HTTPError, RequestHandler, decode_signed_value
+from traitlets import default
 from traitlets.config import Config
 from voila.app import Voila
 
@@ -86,7 +89,8 @@ class Door(Router):
         """Opens the door once in place of the token: a browser's command line can be read by everybody on the machine."""
 
     def find_handler(self, request: HTTPServerRequest, **_: Any) -> HTTPMessageDelegate:
-        if request.host_name not in HOSTS:
+        origin = request.headers.get("Origin")  # of the page that asks, where that is not a link's or a typed address
+        if request.host_name not in HOSTS or (origin and urlsplit(origin).netloc != request.host):
             return self.app.get_handler_delegate(request, Refusal)
         if request.path == "/" and request.method == "GET" and self._is_key(request.query_arguments.get("token")):
             return self.app.get_handler_delegate(request, Entry)
@@ -106,6 +110,14 @@ class Door(Router):
         name = settings["identity_provider"].cookie_name
         cookie = request.cookies.get(name)
         return cookie is not None and decode_signed_value(settings["cookie_secret"], name, cookie.value) is not None
+
+
+class OwnKernel(KernelSpecManager):
+    """Knows the kernel of this Python, and no other that is called python3."""
+
+    @default("kernel_dirs")
+    def _none(self) -> list[str]:
+        return []
 
 
 class Server(Voila):
@@ -133,9 +145,9 @@ class Server(Voila):
                     "allow_template_override": "NO",
                     "file_allowlist": [],
                     "extension_allowlist": EXTENSIONS,
+                    "kernel_spec_manager_class": OwnKernel,
                 },
                 "VoilaExporter": {"template_file": "page.html.j2"},
-                "KernelSpecManager": {"kernel_dirs": []},  # this Python, and no other that is called python3
                 "MappingKernelManager": {"root_dir": str(folder)},
                 # A kernel that died is not started again: a new one would know nothing of the page's widgets.
                 "KernelManager": {"autorestart": False, "transport_encryption": "auto"},
@@ -152,13 +164,16 @@ class Server(Voila):
         """Take a port of the loopback address; 0 takes a free one.
 
         Raises:
-            OcclabError: another program has it, or only the system's administrator may take it.
+            OcclabError: no such port, another program has it, or only the system's administrator may take it.
         """
+        if not 0 <= port < 2**16:
+            raise OcclabError(f"expected --port from 1 to 65535, or 0 for a free one, got {port}")
         try:
             self._sockets = bind_sockets(port, ADDRESS)
-        except (OSError, OverflowError) as error:
-            why = getattr(error, "strerror", None) or error
-            raise OcclabError(f"port {port} cannot be taken ({why}); name another --port, or none for a free one") from error
+        except OSError as error:
+            raise OcclabError(
+                f"port {port} cannot be taken ({error.strerror}); name another --port, or none for a free one"
+            ) from error
         self.port = self._sockets[0].getsockname()[1]
         self.config.IdentityProvider.cookie_name = f"occlab-workbench-{self.port}"  # cookies know no ports
 

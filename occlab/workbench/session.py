@@ -112,6 +112,16 @@ class Session:
         return self._plan.config
 
     @property
+    def frames(self) -> tuple[Frame, ...]:
+        """What the network trains on."""
+        return self._plan.frames
+
+    @property
+    def held_out(self) -> tuple[Frame, ...]:
+        """What it never trains on."""
+        return self._plan.held_out
+
+    @property
     def name(self) -> str:
         """First part of the folder's name."""
         return self._plan.name

@@ -35,12 +35,14 @@ from .knobs import (
 COLUMNS = ((OUTPUT, SIZE), (OPTIMISER, AUGMENTATION), (LOSS, NETWORK))
 _STYLE = """
 .occlab-setup .occlab-knob { margin: 1px 0; border-left: 4px solid transparent; }
+.occlab-setup .occlab-knob input { height: 25px; }
 .occlab-setup .occlab-changed { border-left-color: #E69F00; }
 .occlab-setup .occlab-changed .widget-label { font-weight: 600; }
 .occlab-setup .about { display: none; gap: 24px; align-items: start; }
-.occlab-setup .about > p { flex: 0 1 44ch; margin: 0; }
-.occlab-setup .about table { font-size: 12px; white-space: nowrap; margin: 0; }
-.occlab-setup .about ul { columns: 2; list-style: none; margin: 0; padding: 0; font-size: 12px; line-height: 1.5; }
+.occlab-setup .no-knob > p { flex: 1 0 auto; }
+.occlab-setup .about:not(.no-knob) > p { flex: 0 1 50ch; margin: 0; }
+.occlab-setup .about table { font-size: 12px; white-space: nowrap; margin: 0; line-height: 1.2; }
+.occlab-setup .about ul { flex: 1; columns: 2; list-style: none; margin: 0; padding: 0; font-size: 12px; line-height: 1.5; }
 .occlab-setup:not(:has(.occlab-knob:is(:hover, :focus-within))) .no-knob { display: flex; }
 """
 _POINTED = (  # what a knob does is shown while the pointer is on it, else while it has the keyboard
@@ -59,7 +61,7 @@ class SetUp:
 
     def __init__(self, desk: Desk, on_train: Callable[[], Any] = lambda: None) -> None:
         self.desk, self.on_train = desk, on_train
-        self._preset = _dropdown("preset", list(PRESETS), "Where to start from; all knobs follow")
+        self._preset = _dropdown("preset", list(PRESETS), "\n".join(f"{name}: {p.what}" for name, p in PRESETS.items()))
         self._size = _dropdown("size", list(sizes()), "Grid, width of the network, frames and steps; turned knobs stay turned")
         self._size.value = default_size()
         self._controls = {knob.label: _control(knob) for knob in KNOBS}
@@ -72,7 +74,7 @@ class SetUp:
         self._size.observe(self._resized, names="value")
         self._undo = ui.button("undo changes", "Back to the preset, at this size", self._start_over)
         self._go = ui.button("train this", "", self._train, main=True, width="130px")
-        self._words, self._remarks, self._about = widgets.HTML(), widgets.HTML(), widgets.HTML(_about({}))
+        self._words, self._remarks, self._about = widgets.HTML(), widgets.HTML(), widgets.HTML(_about(None))
         self._data = DataChoice(desk, self._wanted())
         self.problem = ""
         """Why what the knobs say is impossible, in a sentence; else empty."""
@@ -97,12 +99,12 @@ class SetUp:
             inside: list[widgets.Widget] = []
             for group in groups:
                 inside += [ui.heading(group), *(self._controls[knob.label] for knob in KNOBS if knob.group == group)]
-            columns.append(ui.column(*inside, width="242px", grid_gap="0"))
-        data = ui.column(self._data.widget, flex="1 1 260px", min_width="0")
+            columns.append(ui.column(*inside, flex="1 1 248px", max_width="330px", grid_gap="0"))
+        data = ui.column(self._data.widget, flex="1 1 266px", min_width="0", max_width="480px")
         bar = ui.row(self._preset, self._size, self._undo, self._go, overflow="visible")
         body = ui.row(*columns, data, align_items="stretch", overflow="visible", grid_gap="16px", flex_flow="row nowrap")
         sheet = widgets.HTML(f"<style>{_STYLE}{style}</style>", layout={"display": "none"})
-        self._words.layout.min_height, self._about.layout.min_height = "58px", "110px"
+        self._words.layout.min_height, self._about.layout.min_height = "56px", "94px"
         widget = ui.column(sheet, bar, self._words, body, self._remarks, self._about)
         widget.add_class("occlab-setup")
         return widget
@@ -120,12 +122,21 @@ class SetUp:
     # --- from the controls to the desk ------------------------------------------------------------------------------
 
     def _chosen(self, _: Any) -> None:
-        if not self._filling:
-            self._start_over()
+        if self._filling:
+            return
+        if self._size.value is None:  # after a configuration from elsewhere
+            self._show(size=default_size())
+        self._start_over()
 
     def _resized(self, _: Any) -> None:
-        if not self._filling:
-            self._start_over(self._choices())
+        if self._filling:
+            return
+        choices = self._choices()
+        if self._preset.value is None:  # what the knobs say of a configuration from elsewhere, at this size
+            every = choices_of(self._config)
+            choices = {knob.label: every[knob.label] for knob in KNOBS if knob.group != SIZE and knob.label in every}
+            self._show(preset="as it stood")
+        self._start_over(choices)
 
     def _turned(self, _: Any) -> None:
         if not self._filling:
@@ -141,6 +152,13 @@ class SetUp:
 
     def _wanted(self) -> Profile:
         return size_of(self._preset.value, sizes()[self._size.value])
+
+    def _show(self, **values: str | None) -> None:
+        """Change what preset and size show, and nothing else."""
+        self._filling = True
+        for name, value in values.items():
+            {"preset": self._preset, "size": self._size}[name].value = value
+        self._filling = False
 
     def _fill(self, choices: dict[str, Any]) -> None:
         """Let the controls show the base, and beside it the choices."""
@@ -175,8 +193,7 @@ class SetUp:
         if self.desk.config != self._config:
             self._base, self._base_name = self.desk.config, self.desk.name
             self._config, self.problem = self._base, ""
-            self._filling = True
-            self._preset.value = self._size.value = None  # it is neither
+            self._show(preset=None, size=None)
             self._fill({})
         self._say()
 
@@ -214,9 +231,9 @@ class SetUp:
         listed = " · ".join(f"{label} {choice}" for label, choice in changed.items())
         seconds = self._seconds_a_step(config)
         long = (
-            f"about {_duration(seconds * config.steps)}, by the last one"
+            f"about {_duration(seconds * config.steps)}, by the last such training"
             if seconds
-            else "how long is not known before the first"
+            else "how long is known after a first run"
         )
         return (
             f"<div>{html.escape(in_words(config))} {config.steps:,} steps: {long}.</div>"
@@ -233,7 +250,7 @@ class SetUp:
     def _tell_recorded(self, known: Mapping[str, Sequence[Gain]]) -> None:
         """Add what the recorded runs say."""
         for knob in KNOBS:
-            self._controls[knob.label].tooltip = f"{knob.what}\n{recorded_in_words(known.get(knob.label, ()))}"
+            self._controls[knob.label].tooltip = f"{knob.what}\n{recorded_in_words(known.get(knob.label))}"
         self._about.value = _about(known)
 
 
@@ -246,8 +263,8 @@ def _control(knob: Knob) -> widgets.Widget:
     common = {
         "description": knob.label,
         "tooltip": knob.what,
-        "layout": {"width": "auto", "height": "27px"},
-        "style": {"description_width": "104px"},
+        "layout": {"width": "auto", "height": "25px"},
+        "style": {"description_width": "100px"},
     }
     if knob.levels:
         made = widgets.Dropdown(options=list(knob.levels), **common)
@@ -259,23 +276,23 @@ def _control(knob: Knob) -> widgets.Widget:
     return made
 
 
-def _about(known: Mapping[str, Sequence[Gain]]) -> str:
+def _about(known: Mapping[str, Sequence[Gain]] | None) -> str:
     """HTML of what each knob does and did; the style sheet shows the one that is pointed at."""
     hint = "Point at a knob, or move to it with the keyboard, to read what it does and what it did in the recorded runs."
     about = {"no-knob occlab-quiet": f"<p>{hint}</p>"}
     for name, knob in zip(_names(), KNOBS, strict=True):
         what = f"<p><b>{html.escape(knob.label)}.</b> {html.escape(knob.what)}</p>"
-        about[f"about-{name}"] = what + _recorded(known.get(knob.label, ()))
-    presets = [f"<b>{html.escape(name)}.</b> {html.escape(preset.what)}" for name, preset in PRESETS.items()]
-    gained = [" ".join(map(_only, known.get(f"preset {name}", ()))) for name in PRESETS]
-    items = [f"<li>{words} {gain and 'Gain in IoU: '}{gain}</li>" for words, gain in zip(presets, gained, strict=True)]
-    about[f"about-{PRESET_KNOB}"] = f"<ul>{''.join(items)}</ul>"
+        about[f"about-{name}"] = what + ("" if known is None else _recorded(known.get(knob.label)))
+    gained = {name: " ".join(map(_only, (known or {}).get(f"preset {name}", ()))) or NOT_RECORDED for name in list(PRESETS)[1:]}
+    items = "".join(f"<li><b>{html.escape(name)}</b> {gain}</li>" for name, gain in gained.items())
+    what = "<b>preset.</b> Where to start from; all knobs follow. Beside each: its recorded gain in IoU over as it stood."
+    about[f"about-{PRESET_KNOB}"] = f"<p>{what}</p><ul>{items}</ul>"
     return "".join(f'<div class="about {name}">{text}</div>' for name, text in about.items())
 
 
-def _recorded(found: Sequence[Gain]) -> str:
+def _recorded(found: Sequence[Gain] | None) -> str:
     if not found:
-        return f'<div class="occlab-quiet">{NOT_RECORDED.capitalize()}.</div>'
+        return f'<div class="occlab-quiet">{recorded_in_words(found)}</div>'
     heads = list(found[0].by_head)
     rows = [(f"{gain.of}, {gain.measure}", *map(gain_in_words, gain.by_head.values())) for gain in found]
     return ui.table(("recorded change on streets held out", *(head or "" for head in heads)), rows)

@@ -1,7 +1,7 @@
 """What the runs of a sweep say so far: the differences drawn, and every number in a table."""
 
-import html
 from collections.abc import Sequence
+from typing import Any
 
 import ipywidgets as widgets
 
@@ -12,7 +12,7 @@ from ..viz.dark import paint
 from . import ui
 from .desk import Desk
 from .latest import Latest
-from .live_figure import LiveFigure
+from .live_figure import LiveFigure, lines
 
 MEASURE = "held_out_iou"
 
@@ -49,37 +49,46 @@ class Results:
         desk.on("theme", self._paint)
 
     def draw(self, design: Design, rows: Sequence[Row]) -> None:
-        """What these rows say, calculated in the background."""
-        self._latest.ask(lambda: said(design, rows), lambda found: self._show(found, design, rows))
+        """What these rows say; intervals and figure are made in the background."""
 
-    def _show(self, found: Sequence[Said], design: Design, rows: Sequence[Row]) -> None:
-        heads = {head for _, head, _ in found}
-        bars = [
-            (html.escape(label, quote=False), c.difference, c.low, c.high, head if len(heads) > 1 else c.verdict)
-            for label, head, c in found
-            if c.difference is not None
-        ]
-        self.figure.widget.layout.display = "flex" if bars else "none"
-        if bars:
-            what = "Effects on" if any(arm.levels for arm in design.arms) else "Differences in"
-            title, subtitle = f"{what} the IoU, held out", "mean over seeds with its 95 % interval, as far as the runs are made"
-            self.figure.draw(interval_figure(bars, title=title, subtitle=subtitle))
-            self._paint()
-        self._table.value = _differences(found) + _arms(rows)
-        failed = [ui.card(f"Failed: {row['arm']}, seed {row['seed']}.", row["error"] or "", "bad") for row in failures(rows)]
-        self._failed.value = "".join(failed)
+        def job() -> tuple[Any, str]:
+            found = said(design, rows)
+            return _figure(design, found), f"{_differences(found)}<br>{_arms(rows)}"
+
+        self._latest.ask(job, lambda made: self._show(*made, failures(rows)))
+
+    def _show(self, figure: Any, tables: str, failed: Sequence[Row]) -> None:
+        self.figure.widget.layout.display = "flex" if figure is not None else "none"
+        if figure is not None:
+            self.figure.draw(figure, self._desk.dark)
+        self._table.value = tables
+        cards = [ui.card(f"Failed: {row['arm']}, seed {row['seed']}.", row["error"] or "", "bad") for row in failed]
+        self._failed.value = "".join(cards)
 
     def _paint(self) -> None:
         if self.figure.figure is not None:
             paint(self.figure.figure, self._desk.dark)
 
 
+def _figure(design: Design, found: Sequence[Said]) -> Any:
+    """None before the first difference."""
+    heads = {head for _, head, _ in found}
+    bars = [
+        (lines(label, 40), c.difference, c.low, c.high, head if len(heads) > 1 else c.verdict)
+        for label, head, c in found
+        if c.difference is not None
+    ]
+    what = "Effects on" if any(arm.levels for arm in design.arms) else "Differences in"
+    subtitle = "mean over seeds with its 95 % interval, as far as the runs are made"
+    return interval_figure(bars, title=f"{what} the IoU, held out", subtitle=subtitle) if bars else None
+
+
 def _differences(found: Sequence[Said]) -> str:
-    header = ("change", "head", "pairs", "difference", "95 % interval", "p (Holm)", "verdict", "because")
-    cells = []
-    for label, head, c in found:
-        between = "" if c.low is None else f"{c.low:+.4f} to {c.high:+.4f}"
-        cells.append((label, head, c.n, c.difference, between, c.adjusted_p, c.verdict, c.reason))
+    header = ("change", "pairs", "difference", "p, by Holm", "verdict", "because")
+    cells = [
+        (f"{label}, {head}" if head else label, c.n, c.difference, c.adjusted_p, c.verdict, c.reason)
+        for label, head, c in found
+    ]
     return ui.table(header, cells) if cells else ""
 
 

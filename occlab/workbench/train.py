@@ -17,6 +17,7 @@ from .run_folder import unfinished
 from .session import Session
 
 STATES = {
+    "": "no training yet",
     "idle": "ready: initial weights, no step made",
     "waiting": "waiting",
     "running": "training",
@@ -66,8 +67,10 @@ class Train:
         )
         self.rate.observe(self._move_rate, names="value")
         self._rate_note, self._words = ui.note(quiet=True), ui.note()
+        self._rate_note.layout = {"flex": "1 1 0", "min_width": "0"}
         self._bar = widgets.IntProgress(tooltip="Steps made", layout={"width": "260px", "height": "16px"})
-        self._state, self._readouts, self._cards = widgets.HTML(), widgets.HTML(), widgets.HTML()
+        self._state, self._cards = widgets.HTML(), widgets.HTML()
+        self._readouts = widgets.HTML(layout={"min_height": "40px"})
         self._changed = widgets.HTML(layout={"flex": "1 1 auto"})
         self._train_new = ui.button("train the new set-up", "A new run; the one in hand stops and keeps its folder", self._anew)
         self._changed_row = ui.row(self._changed, self._train_new, display="none")
@@ -79,9 +82,9 @@ class Train:
         )
         self.go_on = ui.button("go on", "Train the chosen run to its end, from where its folder stands", self._go_on)
         self._unfinished_row = ui.row(self.unfinished, self.go_on, display="none")
-        self._plot = widgets.Box([], layout={"width": "100%", "min_width": "0", "min_height": f"{HEIGHT}px"})
+        self._plot = widgets.VBox([], layout={"width": "100%", "min_width": "0", "min_height": f"{HEIGHT}px"})
         self.widget = ui.column(
-            ui.row(*self.buttons.values(), self.rate, self._rate_note),
+            ui.row(*self.buttons.values(), self.rate, self._rate_note, flex_flow="row nowrap"),
             ui.row(self._bar, self._state, self._words),
             self._readouts,
             self._cards,
@@ -261,10 +264,9 @@ class Train:
             for run in others
         ]
         if list(self.unfinished.options) != options:
-            kept = self.unfinished.value
+            kept, folders = self.unfinished.value, [folder for _, folder in options]
             self.unfinished.options = options
-            if any(folder == kept for _, folder in options):
-                self.unfinished.value = kept
+            self.unfinished.value = kept if kept in folders else next(iter(folders), None)
         self._unfinished_row.layout.display = "flex" if options else "none"
 
     def _draw(self) -> None:
@@ -288,6 +290,7 @@ class Train:
         cards += ui.error_card(session.message, session.traceback) if failed else ""
         cards += ui.card("Waiting.", session.message, "warn") if state == "waiting" else ""
         _set(self._cards, cards)
+        self._cards.layout.display = "block" if cards else "none"
         _set(self._readouts, readouts(steps, self._ladder) if steps else "")
         ui.say(self._rate_note, self._rate_words(session))
 
@@ -297,7 +300,8 @@ class Train:
         self._bar.max, self._bar.value = total, made
         self._bar.bar_style = {"finished": "success", "failed": "danger", "running": "info"}.get(state, "")
         stopping = self._stopping is not None
-        words = "stopping after the step in progress" if stopping else STATES.get(state, "no training yet: press start")
+        words = "preparing the frames and the network" if state == "running" and not logged else STATES[state]
+        words = "stopping after the step in progress" if stopping else words
         _set(self._state, f'<b role="status">{html.escape(words)}</b>')
         left = session.remaining_seconds if session is not None and state != "finished" else None
         parts = [f"step {made} of {total}", f"{duration(left)} left" if left else ""]
@@ -335,9 +339,14 @@ def readouts(steps: list[Step], ladder: Ladder | None) -> str:
     """
     end = settled(steps)
     loss, overlap = (sum(getattr(step, name) for step in end) / len(end) for name in ("loss", "iou"))
-    numbers = [("loss", f"{steps[-1].loss:.4f}"), (f"mean of the last {len(end)} steps", f"{loss:.4f}")]
-    numbers.append(("floors of this loss", "being computed") if ladder is None else _floor(ladder, loss))
-    numbers += [("IoU of the batch", f"{steps[-1].iou:.3f}"), (f"mean of the last {len(end)}", f"{overlap:.3f}")]
+    of_last = f"mean of the last {len(end)}" if len(end) > 1 else "mean"
+    numbers = [
+        ("loss", f"{steps[-1].loss:.4f}"),
+        (of_last, f"{loss:.4f}"),
+        ("floors of this loss", "being computed") if ladder is None else _floor(ladder, loss),
+        ("IoU of the batch", f"{steps[-1].iou:.3f}"),
+        (of_last, f"{overlap:.3f}"),
+    ]
     cells = "".join(
         f'<div><div class="occlab-quiet" style="font-size:12px">{html.escape(name)}</div>'
         f'<div style="font-size:15px; font-variant-numeric:tabular-nums">{html.escape(value)}</div></div>'
@@ -349,13 +358,12 @@ def readouts(steps: list[Step], ladder: Ladder | None) -> str:
 def _floor(ladder: Ladder, loss: float) -> tuple[str, str]:
     """A name and what it says: the floor that a loss is at, else the nearest one."""
     name = ladder.stopped_at(loss)
-    fits = [other for other in ladder.matches(loss) if other != name]
-    value = f"{name}: {ladder[name]:.4f}"
+    fits = [f"{other} {ladder[other]:.4f}" for other in ladder.matches(loss) if other != name]
+    value = f"{name} {ladder[name]:.4f}"
     if abs(ladder[name] - loss) <= 0.01 * loss:
-        also = f" (so is {' and '.join(fits)}; the loss alone cannot tell)" if fits else ""
-        return "within 1 % of a floor", value + also
+        return "floor within 1 % of it", " or ".join([value, *fits])
     above = loss / ladder[name] - 1
-    return "nearest floor", f"{value}, the loss is {abs(above):.0%} {'above' if above > 0 else 'below'} it"
+    return "nearest floor", f"{value}, {abs(above):.0%} {'below' if above > 0 else 'above'}"
 
 
 def duration(seconds: float) -> str:

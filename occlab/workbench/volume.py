@@ -46,7 +46,7 @@ class VolumeView:
 
     def __init__(self, grid: VoxelGrid, *, dark: bool = False, height: int = 420) -> None:
         go = require("plotly.graph_objects")
-        nothing = _surface(np.zeros((1, 1, 1), np.uint8))
+        nothing, link = _surface(np.zeros((1, 1, 1), np.uint8)), Link()
         bands = [[(i + end) / 3, colour] for i, (_, colour) in enumerate(theme.OUTCOMES.values()) for end in (0, 1)]
         outcomes = {"intensitymode": "cell", "colorscale": bands, "cmin": 0.5, "cmax": 3.5}
         heights = {"colorscale": theme.HEIGHT_SCALE, "scene": "scene2"}
@@ -62,6 +62,7 @@ class VolumeView:
                 "height": height,
                 "margin": {"l": 0, "r": 0, "t": 56, "b": 0},
                 "showlegend": False,
+                "meta": link.mark,
                 "annotations": [line | {"x": x} for x in (0.005, 0.505)],
                 **{scene: {"domain": {"x": domain}} for scene, domain in _SCENES.items()},
             },
@@ -72,7 +73,7 @@ class VolumeView:
         self.look_from("behind the car")
         for scene, other in ("scene", "scene2"), ("scene2", "scene"):
             self.figure.layout[scene].on_change(lambda _, camera, other=other: self._turn(other, camera), "camera")
-        self.widget = widgets.Box([self.figure, Link(self.figure)], layout={"width": "100%", "min_width": "0"})
+        self.widget = widgets.Box([self.figure, link], layout={"width": "100%", "min_width": "0"})
 
     def show(
         self,

@@ -39,9 +39,10 @@ def browser_page():
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=BROWSER, headless=True, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page = browser.new_page(viewport={"width": 1280, "height": 720})
+        page.add_init_script(path=Path(__file__).with_name("inspect.js"))
         page.script_errors = []
-        page.on("pageerror", lambda error: page.script_errors.append(str(error)))
+        page.on("pageerror", lambda error: page.script_errors.append(str(error.stack or error)))
         try:
             yield page
         finally:
@@ -93,9 +94,22 @@ def _wait_until_up(server: subprocess.Popen, status: str, log: Path) -> None:
 
 
 def open_notebook(page, address: str, name: str) -> None:
-    """Open a notebook and wait for its kernel; earlier, running all cells would hang on a question about kernels."""
-    page.goto(f"{address}/lab/tree/{name}?token={TOKEN}&reset", wait_until="domcontentloaded")
-    page.wait_for_selector(".jp-NotebookPanel .jp-Notebook", timeout=90 * SECOND)
+    """Open a notebook and wait for its kernel; earlier, running all cells would hang on a question about kernels.
+
+    What was open is closed, and its kernel ended. JupyterLab itself is loaded once.
+    """
+    if page.url.startswith(address) and page.evaluate("() => Boolean(window.jupyterapp)"):
+        page.evaluate("""async path => {
+            for (const widget of [...jupyterapp.shell.widgets('main')]) {
+                await widget.sessionContext?.shutdown();
+                if (widget.context) widget.context.model.dirty = false;  // else it asks whether to save
+                widget.close();
+            }
+            await jupyterapp.commands.execute('docmanager:open', {path});
+        }""", name)  # fmt: skip
+    else:
+        page.goto(f"{address}/lab/tree/{name}?token={TOKEN}&reset", wait_until="domcontentloaded")
+        page.wait_for_selector(".jp-NotebookPanel .jp-Notebook", timeout=90 * SECOND)
     page.wait_for_function(f"window.jupyterapp && {PANEL}", timeout=60 * SECOND, polling=200)
     page.evaluate(f"""async () => {{
         const panel = {PANEL};

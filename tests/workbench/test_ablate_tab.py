@@ -210,7 +210,7 @@ def test_from_ticks_to_results(tab, pump, desk):
     assert "Finished: 6 of 6 runs are made." in tab._status.value
     assert len(told) >= 6
     assert read_table(tab.folder / "one-change-head-flips.csv") == tab.sweep.rows
-    [live] = tab.results.figure.widget.children
+    live = tab.results.figure.figure
     drawn = [x for trace in live.data if trace.mode == "markers" and trace.text for x in trace.x]
     mean = {arm: sum(r["held_out_iou"] for r in tab.sweep.rows if r["arm"] == arm) / 2 for arm in ("head: logits", AS_SET_UP)}
     assert mean["head: logits"] - mean[AS_SET_UP] in [pytest.approx(x) for x in drawn]

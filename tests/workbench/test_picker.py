@@ -56,6 +56,34 @@ def test_a_folder_that_is_gone_leaves_the_picker_where_it_was(picker, tmp_path):
     assert "cannot be opened" in picker._note.value
 
 
+def test_a_folder_can_be_typed_and_one_that_is_none_leaves_the_picker_where_it_was(picker, tmp_path):
+    assert picker._field.value == str(tmp_path)
+    picker._field.value = str(tmp_path / "drive")
+    assert picker.path == tmp_path / "drive"
+    assert picker._note.value == "drive: three frames"
+    for typed in (str(tmp_path / "<b>nowhere"), "~nobody-of-that-name/data", "a\0b"):
+        picker._field.value = typed
+        assert picker.path == tmp_path / "drive"
+        assert picker._note.value.endswith(": expected a folder, found none; drive is still open")
+        assert "<b>" not in picker._note.value
+    click(picker, labels(picker)[0])
+    assert picker._field.value == str(tmp_path)
+
+
+def test_where_describing_takes_long_its_answer_may_come_later_or_too_late(tmp_path):
+    later = []
+    (tmp_path / "drive").mkdir()
+    picker = FolderPicker(tmp_path, lambda folder: f"all of {folder.name}", run=lambda job, then: later.append((job, then)))
+    assert picker._note.value == f"{tmp_path.name}: ..."
+    click(picker, "drive")
+    for job, then in later:
+        then(job())
+    assert picker._note.value == "drive: all of drive"
+    job, then = later[0]
+    then(job())  # of the folder before
+    assert picker._note.value == "drive: all of drive"
+
+
 def test_a_start_that_is_no_folder_is_refused(tmp_path):
     with pytest.raises(OcclabError, match="expected a folder to start in"):
         FolderPicker(tmp_path / "nowhere", describe)

@@ -1,0 +1,102 @@
+"""What a reader would find broken in a notebook that is open in JupyterLab, scrolled through from top to bottom."""
+
+import re
+
+import cv2
+import numpy as np
+from lab import PANEL, SECOND
+from playwright.sync_api import Error, Locator, Page
+
+from occlab.pages import PLOTLY_MIME
+
+MESSAGES = re.compile(r"Error displaying widget|Error creating widget|Error rendering|Javascript Error|Loading widget", re.IGNORECASE)
+"""What JupyterLab writes in the place of an output that it cannot show."""
+
+FIGURE = ".jp-RenderedPlotly, .js-plotly-plot"
+FEWEST = 100
+"""Pixels that the data of a figure changes at least; a line of 100 pixels does."""
+
+
+def faults(page: Page) -> list[str]:
+    """A sentence for each fault, with the index of its cell; none for a notebook that is as it should be."""
+    cells = page.evaluate(f"() => {PANEL}.context.model.toJSON().cells")
+    lost, found = page.evaluate("seen.lost()"), []
+    for index, cell in enumerate(cells):
+        wanted = cell.get("outputs", [])
+        if wanted or "![" in "".join(cell["source"]):
+            place = page.locator(".jp-NotebookPanel:visible .jp-Notebook .jp-Cell").nth(index)
+            found += [f"cell {index}: {fault}" for fault in cell_faults(page, place, wanted)]
+    for index in range(len(cells)):  # once more, when nothing moves any longer
+        place = page.locator(".jp-NotebookPanel:visible .jp-Notebook .jp-Cell").nth(index)
+        found += [f"cell {index}: {fault}" for fault in place.evaluate("e => seen.scrolling(e)")]
+    lost = page.evaluate("seen.lost()") - lost
+    return found + [f"{lost} WebGL contexts were lost"] * (lost > 0) + [f"script error: {e}" for e in page.script_errors]
+
+
+def cell_faults(page: Page, cell: Locator, wanted: list[dict]) -> list[str]:
+    """The faults of one cell.
+
+    Args:
+        wanted: its outputs, as they stand in the file.
+    """
+    try:
+        page.mouse.move(1, 1)  # a figure that comes under it would go live
+        cell.scroll_into_view_if_needed(timeout=20 * SECOND)
+        if wanted:
+            cell.locator(".jp-OutputArea-output").last.wait_for(timeout=20 * SECOND)
+    except Error:
+        return ["its outputs were not shown"]
+    found = [f"says {said!r}" for said in set(MESSAGES.findall(cell.inner_text()))]
+    found += [f"the image {name!r} is broken" for name in cell.evaluate("e => seen.brokenImages(e)")]
+    stills = "[...e.querySelectorAll('.jp-OutputArea-output img')].filter(seen.shown)"
+    colours = cell.evaluate(f"e => Promise.all({stills}.map(seen.colours))")
+    found += [f"a picture of {n} colours" for n in colours if n < 20]
+    figures = cell.locator(".jp-RenderedPlotly")
+    expected = sum(PLOTLY_MIME in output.get("data", {}) for output in wanted)
+    if figures.count() != expected:
+        found.append(f"shows {figures.count()} Plotly figures, holds {expected}")
+    for i in range(figures.count()):
+        found += figure_faults(page, figures.nth(i))
+    return found
+
+
+def figure_faults(page: Page, figure: Locator) -> list[str]:
+    """The faults of one Plotly figure. JupyterLab shows its still picture until the mouse comes."""
+    try:
+        figure.scroll_into_view_if_needed(timeout=20 * SECOND)
+        figure.hover(timeout=20 * SECOND)
+        page.wait_for_function("e => seen.drawn(e)", arg=figure.element_handle(), timeout=60 * SECOND, polling=50)
+        scenes = figure.evaluate("e => seen.sceneInk(e)")
+        found = ["its WebGL context is lost" for scene in scenes if scene["lost"]]
+        if any(scene["changed"] < FEWEST or scene["colours"] < 3 for scene in scenes):
+            found.append("a 3-D scene shows nothing")
+        if not scenes and trace_pixels(page, figure) < FEWEST:
+            found.append("a figure shows nothing")
+        return found
+    except Error as error:
+        return [f"a figure is not drawn ({error.message.splitlines()[0]})"]
+
+
+def trace_pixels(page: Page, figure: Locator) -> int:
+    """How many pixels of a 2-D figure its data changes, of those in view."""
+    shown = picture(page, figure)
+    figure.evaluate("e => seen.hideTraces(e, true)")
+    try:
+        return pixels_that_differ(shown, picture(page, figure))
+    finally:
+        figure.evaluate("e => seen.hideTraces(e, false)")
+
+
+def picture(page: Page, element: Locator) -> np.ndarray:
+    """The part of an element that is in view, as (height, width, 3) bytes."""
+    box, view = element.bounding_box(), page.viewport_size
+    left, top = max(box["x"], 0), max(box["y"], 0)
+    right, bottom = min(box["x"] + box["width"], view["width"]), min(box["y"] + box["height"], view["height"])
+    clip = {"x": left, "y": top, "width": right - left, "height": bottom - top}
+    png = page.screenshot(clip=clip, animations="disabled")
+    return cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)
+
+
+def pixels_that_differ(a: np.ndarray, b: np.ndarray) -> int:
+    """All of them, where two pictures differ in size."""
+    return int((a != b).any(axis=-1).sum()) if a.shape == b.shape else max(a[..., 0].size, b[..., 0].size)
