@@ -1,19 +1,22 @@
-// Runs before a page's own scripts, in its frames too: notes each frame that WebGL draws and each picture that is shown, whatever
-// drew it, with the number of elements (indices, points, instances) in it; and counts the bytes that web sockets bring.
+// Runs before a page's own scripts, in its frames too. Notes each frame that WebGL draws and each picture that is shown, whatever
+// draws it, and whether it is fresh: whether a canvas has another number of elements (indices, points, instances) in it than
+// before. Notes when a hand last touched something, and counts the bytes that web sockets bring.
 (() => {
   const clock = () => performance.timeOrigin + performance.now();
-  const drawn = (window.drawn = window.top.drawn ?? { clock, frames: [], bytes: 0, fence: true });
-  const note = (elements) => drawn.frames.push({ time: clock(), elements });
+  const drawn = (window.drawn = window.top.drawn ?? { clock, frames: [], touched: 0, bytes: 0, fence: true });
+  const note = (fresh) => drawn.frames.push({ time: clock(), fresh });
 
   // --- WebGL: all draw calls of one task are a frame. Software draws late: reading one pixel waits until it has.
+  const last = new WeakMap();
   let open = null;
   const channel = new MessageChannel();
   channel.port1.onmessage = () => {
-    const { elements, shown, contexts } = open;
+    const canvases = [...open];
     open = null;
-    if (!shown) return; // a pass for picking with the mouse, drawn aside
-    if (drawn.fence) contexts.forEach(finish);
-    note(elements);
+    if (drawn.fence) canvases.forEach(([gl]) => finish(gl));
+    const fresh = canvases.filter(([gl, elements]) => last.get(gl) !== elements);
+    fresh.forEach(([gl, elements]) => last.set(gl, elements));
+    note(fresh.length > 0);
   };
   function finish(gl) {
     const bound = gl.getParameter(gl.FRAMEBUFFER_BINDING);
@@ -21,14 +24,15 @@
     gl.readPixels(0, 0, 1, 1, gl.RGBA, gl.UNSIGNED_BYTE, new Uint8Array(4));
     gl.bindFramebuffer(gl.FRAMEBUFFER, bound);
   }
+  // What is drawn aside, to find what lies under the mouse, is not seen; nor what is cleared away in the same task.
+  const aside = (gl) => gl.getParameter(gl.FRAMEBUFFER_BINDING) !== null;
   function add(gl, elements) {
+    if (aside(gl)) return;
     if (!open) {
-      open = { elements: 0, shown: false, contexts: new Set() };
+      open = new Map();
       channel.port2.postMessage(null);
     }
-    open.elements += elements;
-    open.contexts.add(gl);
-    open.shown ||= gl.getParameter(gl.FRAMEBUFFER_BINDING) === null;
+    open.set(gl, (open.get(gl) ?? 0) + elements);
   }
   const counts = {
     drawArrays: (mode, first, count) => count,
@@ -36,9 +40,13 @@
     drawRangeElements: (mode, start, end, count) => count,
     drawArraysInstanced: (mode, first, count, instances) => count * instances,
     drawElementsInstanced: (mode, count, type, offset, instances) => count * instances,
-    blitFramebuffer: () => 0,
   };
   for (const kind of [WebGLRenderingContext, WebGL2RenderingContext]) {
+    const clear = kind.prototype.clear;
+    kind.prototype.clear = function (mask) {
+      clear.call(this, mask);
+      if (mask & this.COLOR_BUFFER_BIT && open?.has(this) && !aside(this)) open.set(this, 0);
+    };
     for (const [name, count] of Object.entries(counts)) {
       const draw = kind.prototype[name];
       if (!draw) continue;
@@ -49,12 +57,13 @@
     }
   }
 
-  // --- Pictures.
+  // --- Pictures, and hands.
   const shown = ({ target }) => {
     if (target.tagName !== "IMG" || !target.src.startsWith("data:image/png")) return;
-    target.decode().then(() => requestAnimationFrame(() => note(target.src.length)), () => {});
+    target.decode().then(() => requestAnimationFrame(() => note(true)), () => {});
   };
   document.addEventListener("load", shown, true);
+  for (const kind of ["keydown", "change", "click"]) document.addEventListener(kind, () => (drawn.touched = clock()), true);
 
   // --- Bytes.
   window.WebSocket = class extends WebSocket {
@@ -64,22 +73,31 @@
     }
   };
 
-  // The last frame after `since` that brought something else than the one before it, once twelve looks in a row found no newer
-  // one: a page that is busy does not come to look. Null where none came in `patience` milliseconds.
+  // The time of the last fresh frame after `since`, once twelve looks in a row found no newer one: a page that is busy does not
+  // come to look. Null where none came in `patience` milliseconds.
   drawn.settled ??= (since, patience) => new Promise((resolve) => {
     let found = null, looks = 0;
     const look = () => {
-      let newest = null, before = drawn.frames.findLast((frame) => frame.time < since)?.elements;
-      for (const frame of drawn.frames) {
-        if (frame.time < since) continue;
-        if (frame.elements !== before) newest = frame;
-        before = frame.elements;
-      }
+      const newest = drawn.frames.findLast(({ time, fresh }) => fresh && time >= since);
       looks = newest && newest === found ? looks + 1 : 0;
       found = newest;
-      if (looks >= 12 || clock() - since > patience) resolve(looks >= 12 ? found : null);
+      if (looks >= 12 || clock() - since > patience) resolve(looks >= 12 ? found.time : null);
       else setTimeout(look, 40);
     };
     look();
   });
+
+  // The times at which what `read()` returns has changed on the screen, with the new values, until `stop()`.
+  drawn.follow ??= (read) => {
+    const seen = [];
+    let before = read();
+    const look = () => {
+      const now = read();
+      if (now === before) return;
+      before = now;
+      requestAnimationFrame(() => setTimeout(() => seen.push([clock(), now])));
+    };
+    const timer = setInterval(look, 5);
+    return { seen, stop: () => clearInterval(timer) };
+  };
 })();

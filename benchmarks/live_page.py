@@ -1,10 +1,12 @@
 """A notebook in a real JupyterLab and a real browser, that says when something new is drawn and how many bytes came for it."""
 
 import base64
+import ctypes
+import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,8 +18,10 @@ import lab  # noqa: E402
 
 PATIENCE = 60_000.0
 """Milliseconds after which a frame that does not come is given up."""
-CELL = "jupyterapp.shell.currentWidget.content.widgets[0].model.sharedModel"
-SCENE = "iframe, canvas, img"
+RUN = """code => {
+    jupyterapp.shell.currentWidget.content.widgets[0].model.sharedModel.setSource(code);
+    return jupyterapp.commands.execute('notebook:run-all-cells');
+}"""
 ASK = """async code => {
     const session = jupyterapp.shell.currentWidget.sessionContext.session, said = {text: '', error: ''};
     const future = session.kernel.requestExecute({code, store_history: false});
@@ -38,8 +42,6 @@ class Drawn:
     """From the request in the page to the last frame that showed something new, drawn to its end."""
     megabytes: float
     """What the kernel sent to the page for it, 10^6 bytes."""
-    elements: int
-    """Indices, points, or characters of a picture in that frame."""
 
 
 class LivePage:
@@ -60,10 +62,13 @@ class LivePage:
             raise RuntimeError(said["error"])
         return said["text"].strip()
 
-    def show(self, code: str) -> Drawn:
+    def run(self, code: str) -> None:
         """Put code into the cell and run it."""
-        self.page.evaluate(f"code => {CELL}.setSource(code)", code)
-        return self.timed("() => jupyterapp.commands.execute('notebook:run-all-cells')")
+        self.page.evaluate(RUN, code)
+
+    def show(self, code: str) -> Drawn:
+        """The same, for code that draws something."""
+        return self.timed(RUN, code)
 
     def do(self, code: str) -> Drawn:
         """Run code in the kernel that changes what is shown."""
@@ -73,42 +78,51 @@ class LivePage:
         """Call a JavaScript function and wait until what it changes is drawn.
 
         Raises:
-            RuntimeError: nothing new was drawn in a minute.
+            RuntimeError: an error of the kernel's, or nothing new was drawn in a minute.
         """
         found = self.page.evaluate(
             f"""async ([argument, patience]) => {{
-                drawn.frames = drawn.frames.slice(-1);
+                drawn.frames = [];
                 const since = drawn.clock(), bytes = drawn.bytes;
                 const said = await ({action})(argument);
-                if (said?.error) throw new Error(said.error);
-                const frame = await drawn.settled(since, patience);
-                return frame && [frame.time - since, (drawn.bytes - bytes) / 1e6, frame.elements];
+                if (said === false || said?.error) return said.error ?? 'the cell raised an error';
+                const time = await drawn.settled(since, patience);
+                return time ? [time - since, (drawn.bytes - bytes) / 1e6] : 'nothing new was drawn';
             }}""",
             [argument, PATIENCE],
         )
-        if found is None:
-            raise RuntimeError("nothing new was drawn within a minute")
+        if isinstance(found, str):
+            raise RuntimeError(found)
         return Drawn(*found)
 
-    def turn(self, seconds: float) -> float:
-        """Drag over the scene for so long, or up to five times as long for three frames; returns frames a second."""
-        box = self._box()
+    def turn(self, scene: str, seconds: float) -> list[float]:
+        """Drag over the last element of a CSS selector, for so long and until a frame was drawn.
+
+        Returns:
+            when frames were drawn, in milliseconds from the first movement.
+
+        Raises:
+            RuntimeError: none was in a minute.
+        """
+        box = self.box(scene)
         x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
         self.page.mouse.move(x, y)
         self.page.mouse.down()
-        self.page.evaluate("() => { drawn.frames = []; drawn.fence = false; }")
-        began, moves, times = time.monotonic(), 0, []
-        while (took := time.monotonic() - began) < seconds or (len(times) < 3 and took < 5 * seconds):
+        began = self.page.evaluate("() => { drawn.frames = []; drawn.fence = false; return drawn.clock(); }")
+        moves, times, end = 0, [], time.monotonic() + seconds
+        while time.monotonic() < end + (0 if times else 1e-3 * PATIENCE):
             moves += 1
             self.page.mouse.move(x + 4 * (moves % 60), y + moves % 30)
             times = self.page.evaluate("() => drawn.frames.map(frame => frame.time)")
         self.page.evaluate("() => { drawn.fence = true; }")
         self.page.mouse.up()
-        return 1e3 * (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else 0.0
+        if not times:
+            raise RuntimeError("the scene did not turn")
+        return [time - began for time in times]
 
-    def covered(self) -> float:
-        """The share of the scene's pixels that are not white."""
-        picture = base64.b64encode(self.page.screenshot(clip=self._box())).decode()
+    def covered(self, scene: str) -> float:
+        """The share of pixels of the last element of a CSS selector that are not white."""
+        picture = base64.b64encode(self.page.screenshot(clip=self.box(scene))).decode()
         return self.page.evaluate(
             """async picture => {
                 const bitmap = await createImageBitmap(await (await fetch('data:image/png;base64,' + picture)).blob());
@@ -122,9 +136,28 @@ class LivePage:
             picture,
         )
 
-    def _box(self) -> dict[str, float]:
-        scene = self.page.locator(f".jp-OutputArea :is({SCENE})").last
-        return scene.bounding_box()
+    def box(self, scene: str) -> dict[str, float]:
+        """Where the last element of a CSS selector that can be seen is."""
+        return self.page.locator(scene).locator("visible=true").last.bounding_box()
+
+
+@contextmanager
+def orphans() -> Iterator[None]:
+    """Take in the processes that a browser leaves behind, so that their processor time counts as ours; on Linux."""
+    if sys.platform != "linux":
+        yield
+        return
+    prctl, set_child_subreaper = ctypes.CDLL(None).prctl, 36
+    prctl(set_child_subreaper, 1, 0, 0, 0)
+    try:
+        yield
+    finally:
+        prctl(set_child_subreaper, 0, 0, 0, 0)
+        end = time.monotonic() + 5
+        with suppress(ChildProcessError):  # there are none
+            while time.monotonic() < end:
+                if os.waitpid(-1, os.WNOHANG) == (0, 0):
+                    time.sleep(0.05)
 
 
 @contextmanager
@@ -138,7 +171,7 @@ def live_page(setup: str, **environment: str) -> Iterator[LivePage]:
         raise RuntimeError("no Chromium or Chrome here: apt-get install chromium")
     import nbformat
 
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, orphans():
         root = Path(folder) / "root"
         root.mkdir()
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("")])

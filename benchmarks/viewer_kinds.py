@@ -18,18 +18,16 @@ from occlab.frames import sample_frames
 from occlab.viz import theme, voxels
 
 GRID = VoxelGrid()
-WIDTH, HEIGHT = 800, 560
+WIDTH, HEIGHT = 560, 420
 EYE, AIM, VIEW_ANGLE = np.array([-51.3, -11.9, 23.3]), np.array([0.0, 0.0, -8.6]), 45.0
 """The camera of occlab's figures, in metres and degrees."""
 
-Volumes = tuple[np.ndarray, np.ndarray]
 
-
-def volumes(kind: str, n: int) -> Volumes:
+def volumes_of(kind: str, n: int) -> tuple[np.ndarray, np.ndarray]:
     """The ``n`` voxels of the highest score and, for an update, the highest nine tenths of them.
 
-    A street's scores are its LiDAR's soft occupancy, of one frame for up to 5,000 voxels, else of four piled up; beyond what the
-    LiDAR hit, the share of voxels around that were. Noise: the logits of an untrained network.
+    A street's scores are its LiDAR's soft occupancy, of one frame for up to 5,000 voxels, else of four piled up; beyond the
+    voxels that were hit, the share of hit ones around. Noise: the logits of an untrained network.
 
     Shape:
         returns: two of (Z, Y, X) bool.

@@ -1,9 +1,10 @@
-"""Viewers of occupancy volumes in a real JupyterLab and a real browser: Plotly's Mesh3d as occlab uses it, Scatter3d, k3d, PyVista.
+"""Viewers of occupancy volumes, in a real JupyterLab and a real browser: Plotly, k3d and PyVista.
 
-The volumes have 180 x 180 x 32 cells, the canvases 800 x 560 pixels. WebGL runs in software, as where there is no graphics card.
+The volumes have 180 x 180 x 32 cells. WebGL runs in software, as where there is no graphics card.
 """
 
 import random
+import time
 from importlib.metadata import PackageNotFoundError, version
 from statistics import median
 from typing import Any
@@ -12,89 +13,102 @@ from live_page import HERE, LivePage, live_page
 
 VIEWERS = {
     "Mesh3d, whole": ("plotly", "Mesh3d()"),
-    "Mesh3d, cut as by occlab": ("plotly", "Mesh3d(voxels.MAX_RECTANGLES)"),
+    "Mesh3d, cut by voxel_figure": ("plotly", "Mesh3d(voxels.MAX_RECTANGLES)"),
     "Scatter3d": ("plotly", "Scatter3d()"),
     "voxels": ("k3d", "K3dVoxels()"),
     "sparse_voxels": ("k3d", "K3dSparse()"),
     "page of vtk.js": ("pyvista", "PyVistaPage()"),
     "picture": ("pyvista", "PyVistaPicture()"),
 }
-"""The package and the class in ``viewer_kinds``, by name. The others are compared with the first."""
+"""Package and class in ``viewer_kinds`` by name. The first is what the others are compared with."""
 FIRST, CUT = list(VIEWERS)[:2]
 VOLUMES = [(kind, n) for kind in ("street", "noise") for n in (5_000, 30_000, 100_000)]
+SECONDS, LEAST = 170.0, 2
+"""After so many seconds no round begins, but for the least number of them."""
 SETUP = f"""
 import sys, time, warnings
 warnings.simplefilter("ignore")
 sys.path.append({str(HERE)!r})
 from viewer_kinds import *
+volumes = {{}}
 """
+SCENE = ".jp-OutputArea :is(iframe, canvas, img)"
 SHOW = """began = time.perf_counter()
 shown = viewer.show(first)
 built = time.perf_counter() - began
 shown"""
 
+Volume = tuple[str, int]
+Measured = list[dict[str, float]]
+"""What was measured of one viewer and one volume, round by round."""
+
 
 def tables(device: str, quick: bool, left_out: list[str]) -> list[dict[str, Any]]:
-    """One table a volume. ``device`` is always the processor: there is no GPU under this browser."""
-    here = {name: viewer for name, viewer in VIEWERS.items() if _installed(viewer[0], left_out)}
+    """A table a volume. ``device`` is always the processor: there is no GPU under this browser."""
+    here = [name for name in VIEWERS if _installed(VIEWERS[name][0], left_out)]
     with live_page(SETUP) as live:
-        content = []
-        for kind, n in VOLUMES[:1] if quick else VOLUMES:
-            faces = int(live.ask(f"first, second = volumes({kind!r}, {n}); print(voxels.exposed_mesh(first).rectangles)"))
-            most = int(live.ask("print(voxels.MAX_RECTANGLES)"))
-            names = [name for name in here if name != CUT or faces > most]
-            if not content:
-                names = [name for name in names if _works(live, here[name][1], name, left_out)]  # and loads their scripts
-                here = {name: here[name] for name in names} | {CUT: VIEWERS[CUT]}
-            measured = rounds(live, {name: here[name][1] for name in names}, 1 if quick else 3, 0.5 if quick else 1.5)
-            title = f"{kind.capitalize()}, {n:,} voxels, {faces:,} rectangles; {live.browser}, software WebGL, 800 x 560 pixels"
-            content.append({"title": title, "rows": [_row(name, measured) for name in names]})
-    return content
+        titles = {volume: _title(live, volume) for volume in (VOLUMES[:1] if quick else VOLUMES)}
+        # The first time takes what a second does not: modules, the viewers' scripts.
+        live.ask(f"first, second = volumes[{VOLUMES[0]}]")
+        tried = {name: found for name in here if name != CUT and (found := _tried(live, name, left_out))}
+        if quick:
+            measured = {VOLUMES[0]: {name: [found] for name, found in tried.items()}}
+        else:
+            measured = rounds(live, [name for name in here if name in tried or name == CUT])
+    return [
+        {"title": titles[volume], "rows": [_row(name, found[name], found[FIRST]) for name in found]}
+        for volume, found in measured.items()
+    ]
 
 
-def rounds(live: LivePage, viewers: dict[str, str], count: int, seconds: float) -> dict[str, list[dict[str, float]]]:
-    """All viewers in turn, in a new random order each round; what was measured, by viewer."""
-    order, measured = random.Random(0), {name: [] for name in viewers}
-    for _ in range(count):
-        turn = list(viewers)
-        order.shuffle(turn)
-        for name in turn:
-            live.ask(f"viewer = {viewers[name]}")
-            measured[name].append(measure(live, seconds))
-            if len(measured[name]) == 1:  # the same in each round
-                measured[name][0] |= {"covered": live.covered(), "page": float(live.ask("print(len(viewer.page()) / 1e6)"))}
-            live.ask("viewer.close()")
+def rounds(live: LivePage, names: list[str]) -> dict[Volume, dict[str, Measured]]:
+    """All volumes in turn, and for each all viewers in a new random order."""
+    most = int(live.ask("print(voxels.MAX_RECTANGLES)"))
+    measured = {v: {name: [] for name in names if name != CUT or _rectangles(live, v) > most} for v in VOLUMES}
+    began, order, done = time.monotonic(), random.Random(0), 0
+    while done < LEAST or time.monotonic() < began + SECONDS:
+        done += 1
+        for volume, found in measured.items():
+            live.ask(f"first, second = volumes[{volume}]")
+            for name in order.sample(list(found), len(found)):
+                found[name].append(measure(live, name, 0.7, weigh=done == 1))
     return measured
 
 
-def measure(live: LivePage, seconds: float) -> dict[str, float]:
-    """Show ``first``, turn it for so many seconds, change it to ``second``: milliseconds, 10^6 bytes, frames a second."""
+def measure(live: LivePage, name: str, turning: float, *, weigh: bool = False) -> dict[str, float]:
+    """Show ``first``, turn it for so many seconds, change it to ``second``: milliseconds, 10^6 bytes, frames a second.
+
+    Args:
+        weigh: also what is the same in each round.
+    """
+    live.ask(f"viewer = {VIEWERS[name][1]}")
     shown = live.show(SHOW)
     found = {"build": 1e3 * float(live.ask("print(built)")), "first": shown.milliseconds, "sent": shown.megabytes}
+    if weigh:
+        found |= {"covered": 100 * live.covered(SCENE), "page": float(live.ask("print(len(viewer.page()) / 1e6)"))}
     if live.ask("print(hasattr(viewer, 'turn'))") == "True":  # drawn in the kernel
         found["frames"] = 1e3 / live.do("viewer.turn()").milliseconds
     else:
-        found["frames"] = live.turn(seconds)
+        times = live.turn(SCENE, turning)
+        found["frames"] = 1e3 * len(times) / times[-1]
     if live.ask("print(hasattr(viewer, 'update'))") == "True":
         changed = live.do("viewer.update(second)")
         found |= {"update": changed.milliseconds, "update sent": changed.megabytes}
+    live.ask("viewer.close()")
     return found
 
 
-def _row(name: str, measured: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
-    """Medians, and ratios to the first viewer's as medians over the rounds."""
+def _row(name: str, measured: Measured, first: Measured) -> dict[str, Any]:
+    """Medians over the rounds, of what was measured and of its ratios to the first viewer's in the same round."""
 
     def middle(key: str) -> float | str:
-        found = [one[key] for one in measured[name] if key in one]
-        return median(found) if found else ""
+        return median(found[key] for found in measured) if key in measured[0] else ""
 
     def ratio(key: str) -> float | str:
-        pairs = zip(measured[name], measured[FIRST], strict=True)
-        return median(found[key] / first[key] for found, first in pairs) if key in measured[name][0] else ""
+        return median(a[key] / b[key] for a, b in zip(measured, first, strict=True)) if key in measured[0] else ""
 
-    package = VIEWERS[name][0]
     return {
-        "candidate": f"{package} {version(package)} {name}",
+        "candidate": f"{VIEWERS[name][0]} {version(VIEWERS[name][0])} {name}",
         "build ms": middle("build"),
         "first frame ms": middle("first"),
         "× first": ratio("first"),
@@ -104,8 +118,9 @@ def _row(name: str, measured: dict[str, list[dict[str, float]]]) -> dict[str, An
         "× frames/s": ratio("frames"),
         "sent MB": middle("sent"),
         "update MB": middle("update sent"),
-        "page MB": middle("page"),
-        "covered": f"{middle('covered'):.0%}",
+        "page MB": measured[0]["page"],
+        "pixels covered": f"{measured[0]['covered']:.0f}%",
+        "rounds": len(measured),
     }
 
 
@@ -119,12 +134,20 @@ def _installed(package: str, left_out: list[str]) -> bool:
     return True
 
 
-def _works(live: LivePage, viewer: str, name: str, left_out: list[str]) -> bool:
+def _tried(live: LivePage, name: str, left_out: list[str]) -> dict[str, float]:
+    """What a viewer measures; nothing where it shows nothing, for want of a part such as PyVista's trame."""
     try:
-        live.ask(f"viewer = {viewer}")
-        measure(live, 0.1)
-        live.ask("viewer.close()")
+        return measure(live, name, 0.3, weigh=True)
     except RuntimeError as error:
-        left_out.append(f"{name} ({str(error).strip().splitlines()[-1]})")
-        return False
-    return True
+        left_out.append(f"{VIEWERS[name][0]} {name} ({str(error).strip().splitlines()[-1]})")
+        return {}
+
+
+def _title(live: LivePage, volume: Volume) -> str:
+    live.ask(f"volumes[{volume}] = volumes_of{volume}")
+    about = f"{volume[0].capitalize()}, {volume[1]:,} voxels, {_rectangles(live, volume):,} rectangles"
+    return f"{about}; 560 x 420 pixels, WebGL in software, {live.browser}"
+
+
+def _rectangles(live: LivePage, volume: Volume) -> int:
+    return int(live.ask(f"print(voxels.exposed_mesh(volumes[{volume}][0]).rectangles)"))

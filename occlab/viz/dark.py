@@ -10,9 +10,9 @@ from typing import Any
 from ..errors import require
 from . import theme
 
-PAPER = "#111111"
-"""JupyterLab's own in its dark theme, so that a figure has no edge there."""
-INK, QUIET, FAINT = "#E1E5EA", "#98A2AE", "#31373F"
+PAPER = "#212121"
+"""That of panels in JupyterLab's dark theme, so that a figure has no edge there."""
+INK, QUIET, FAINT = "#E1E5EA", "#9DA7B3", "#3A4047"
 
 _SWAPS = {theme.INK: INK, theme.QUIET: QUIET, theme.FAINT: FAINT, "#FFFFFF": PAPER}
 _OF_TRACES = ("color", "fillcolor", "line.color", "marker.color", "marker.line.color", "textfont.color")

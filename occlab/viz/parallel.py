@@ -11,6 +11,9 @@ from . import theme
 LEVELS = 6
 """A setting with at most so many values has a tick for each; one with more has a scale."""
 
+SCALE = ["#3B528B", "#21918C", "#5EC962", "#DCE319"]
+"""Viridis without its ends, which thin lines do not show on dark or on white paper."""
+
 
 def parallel_figure(
     rows: Sequence[Mapping[str, Any]], results: Sequence[str], *, title: str | None = None, height: int = theme.HEIGHT_2D
@@ -41,7 +44,7 @@ def parallel_figure(
         dimensions=dimensions,
         line={
             "color": colours,
-            "colorscale": theme.HEIGHT_SCALE,
+            "colorscale": SCALE,
             "showscale": True,
             "cmin": float(colours.min()),
             "cmax": float(max(colours.max(), colours.min() + 1e-9)),
@@ -49,7 +52,7 @@ def parallel_figure(
                 results[0], len=0.9, title={"text": results[0], "side": "right", "font": {"size": 13}}
             ),
         },
-        unselected={"line": {"color": "#BDC4CB", "opacity": 0.35}},
+        unselected={"line": {"color": "#8A939E", "opacity": 0.2}},
         labelfont={"size": 13},
         tickfont={"size": 12},
         rangefont={"size": 1, "color": "rgba(0,0,0,0)"},  # the ticks say as much

@@ -6,6 +6,7 @@ from typing import Any
 import ipywidgets as widgets
 
 from ..ablation import Design, read_design, seeds_needed
+from ..ablation.rows import failures
 from ..errors import OcclabError
 from . import ui
 from .desk import Desk
@@ -38,6 +39,7 @@ class Ablate:
         """What is put together, as a design file; None where it is no design."""
         self._latest, self._pace = Latest(desk, "what a design takes"), Pace([])
         self._visible = self._behind = self._opening = False
+        self._asked = 0
         self._told: tuple[Any, ...] = ()
         wide = {"description_width": "initial"}
         self.view = widgets.ToggleButtons(
@@ -80,13 +82,12 @@ class Ablate:
             description="kept designs", style=wide, layout={"width": "480px"}, tooltip="The latest first"
         )
         self.open = ui.button("open", "Show what this design says so far; it can be gone on with", self._open)
-        self._hint, self._line, self._place = ui.note(quiet=True), ui.note(), widgets.Box([])
+        self._line, self._place = ui.note(), widgets.Box([])
         self._problem, self._refusal = widgets.HTML(), widgets.HTML()
         """Why what is ticked is no design; why one could not be run or opened."""
         self._design = ui.column(
             self._place,
             ui.row(self.kind, self.heads, self.seeds, self.name, self.run),
-            self._hint,
             self._line,
             self._problem,
             ui.row(self.earlier, self.open),
@@ -102,7 +103,7 @@ class Ablate:
             tooltip="Share of the steps of all runs",
         )
         self.cancel = ui.button("cancel", "End after the step in progress; what is made stays", self._cancel)
-        self.resume = ui.button("go on", "Make the runs that are left", self._resume, main=True)
+        self.resume = ui.button("go on", "Make the runs that are left, and those that failed again", self._resume, main=True)
         self._title, self._status, self._error = ui.note(), ui.note(), widgets.HTML()
         self.results = Results(desk)
         self._results = ui.column(
@@ -166,28 +167,37 @@ class Ablate:
         """How many runs the design is, how many of them are made, and about how long the rest takes."""
         if self.levels is None:
             return
-        desk, chosen, seeds = self._desk, self.levels.chosen(), self.seeds.value
-        ui.say(self._hint, KINDS[self.kind.value])
+        desk, chosen, pace = self._desk, self.levels.chosen(), self._pace
+        frames, held_out = desk.frames, desk.held_out
+        self._asked += 1
+        asked, self._values = self._asked, None  # what is run is what was weighed
+        self._allow()
         self.name.placeholder = self._proposal()
         try:
             rest = comparison(desk.config, self.kind.value, chosen, self.heads.value)
         except OcclabError as error:
-            self._weighed(None, str(error), "plain" if not chosen else "warn")
+            self._weighed(asked, None, str(error), "warn" if chosen else "plain")
             return
-        values, pace = document(desk.config, range(seeds), rest), self._pace
+        values = document(desk.config, range(self.seeds.value), rest)
 
         def job() -> str:
             design = as_design(values)
-            tasks, made = tasks_of(design, desk.frames, desk.held_out), made_runs(desk.root)
+            tasks, made = tasks_of(design, frames, held_out), made_runs(desk.root)
             left = [task.config for task in tasks if task.hash not in made]
             seconds = pace.of_all((config, config.steps) for config in left)
             return f"{_count(len(tasks), len(left), seconds)} {_enough(design)}"
 
-        self._latest.ask(job, lambda line: self._weighed(values, line), lambda e: self._weighed(None, str(e), "warn"))
+        self._latest.ask(
+            job,
+            lambda line: self._weighed(asked, values, line),
+            lambda error: self._weighed(asked, None, str(error), "warn"),
+        )
 
-    def _weighed(self, values: dict[str, Any] | None, said: str, kind: str = "") -> None:
+    def _weighed(self, asked: int, values: dict[str, Any] | None, said: str, kind: str = "") -> None:
+        if asked != self._asked:  # of what was ticked before
+            return
         self._values = values
-        ui.say(self._line, "" if kind else said)
+        ui.say(self._line, KINDS[self.kind.value] + (f" {said}" if not kind else ""))
         self._problem.value = ui.card("", f"{said}.", kind) if kind else ""
         self._allow()
 
@@ -255,7 +265,7 @@ class Ablate:
         self._opening = False
         self.close()
         self.sweep = sweep
-        sweep.listen(lambda _: self._moved())
+        sweep.listen(self._moved)
         if start:
             sweep.start()
         self._list()
@@ -272,9 +282,11 @@ class Ablate:
             self.sweep.start()
             self._say_sweep()
 
-    def _moved(self) -> None:
+    def _moved(self, sweep: Sweep) -> None:
         """Called from the sweep's thread; one message at a time waits for the widgets' thread."""
-        if not self._behind:
+        if self._desk.closed:
+            sweep.cancel()
+        elif not self._behind:
             self._behind = True
             self._desk.post(self._progress)
 
@@ -294,25 +306,28 @@ class Ablate:
         Args:
             anew: draw the results too.
         """
+        if not self._visible:
+            return
         self._allow()
         sweep = self.sweep
         self.cancel.disabled = sweep is None or not sweep.active
-        self.resume.disabled = sweep is None or sweep.active or sweep.state == "finished"
         if sweep is None:
+            self.resume.disabled = True
             ui.say(self._title, "No design is in hand: put one together, or open a kept one.")
             return
         rows, steps = sweep.rows, sum(task.config.steps for task in sweep.tasks)
+        self.resume.disabled = sweep.active or (len(rows) == len(sweep.tasks) and not failures(rows))
         self.bar.value = sweep.steps_made / steps
         ui.say(self._title, f"{sweep.name}. Table: {sweep.path.with_suffix('.csv')}")
         ui.say(self._status, _status(sweep, self._pace))
         self._error.value = ui.error_card(sweep.message, sweep.traceback) if sweep.state == "failed" else ""
-        if anew and self._visible and self.view.value == "results":
+        if anew and self.view.value == "results":
             self.results.draw(sweep.design, rows)
 
 
 def _status(sweep: Sweep, pace: Pace) -> str:
     rows, runs = sweep.rows, len(sweep.tasks)
-    failed = sum(row["status"] != "done" for row in rows)
+    failed = len(failures(rows))
     made = f"{len(rows) - failed} of {runs} runs are made" + (f", {failed} failed" if failed else "")
     seconds = sweep.seconds_left(pace)
     left = "" if len(rows) == runs else f"; {_about(seconds)}"

@@ -7,7 +7,6 @@ from typing import Any
 import ipywidgets as widgets
 
 from .. import viz
-from ..pages import PLOTLY_MIME
 from ..training import load_run, recorded_runs
 from . import ui
 from .ablate import Ablate
@@ -20,6 +19,7 @@ from .set_up import SetUp
 from .take_home import TakeHome
 from .train import Train
 
+PLOTLY_MIME = "application/vnd.plotly.v1+json"
 LIVE = "The live workbench needs Python behind it: open this notebook with make lab, or type: occlab workbench"
 
 
@@ -68,6 +68,7 @@ class Workbench:
 
     def close(self) -> None:
         """Stop what runs. The runs stay in their folders."""
+        self.tabs["Ablate"].close()
         self.desk.close()
 
     def _turned(self, change: Any) -> None:
@@ -82,6 +83,7 @@ class Workbench:
 
     def _theme(self, dark: bool) -> None:
         self.desk.dark = dark
+        (self.widget.add_class if dark else self.widget.remove_class)("occlab-dark")
         self.desk.tell("theme")
 
     def _say_status(self) -> None:
@@ -91,7 +93,8 @@ class Workbench:
             return
         last = session.steps[-1] if session.steps else None
         numbers = f", loss {last.loss:.3f}, IoU {last.iou:.3f}" if last else ""
-        ui.say(self._status, f"{session.name}: {session.state}, step {len(session.steps)} of {session.config.steps}{numbers}")
+        made = f"step {len(session.steps)} of {session.config.steps}"
+        ui.say(self._status, f"{self.desk.title}: {session.state}, {made}{numbers}")
 
     def _show_error(self) -> None:
         self._errors.value = ui.error_card(*self.desk.error)
@@ -103,7 +106,7 @@ class Workbench:
     def still(self) -> Any:
         """A picture for where nothing is live: the losses of the training in hand, else those of the recorded runs."""
         session = self.desk.session
-        runs = {session.name: load_run(session.folder)} if session is not None and session.steps else recorded_runs()
+        runs = {self.desk.title: load_run(session.folder)} if session is not None and session.steps else recorded_runs()
         curves = {name: [(step.step, step.loss) for step in run.steps] for name, run in runs.items()}
         floors = {run.summary["floor_name"]: run.summary["floor"] for run in runs.values() if run.summary}
         figure = viz.loss_figure(curves, floors, title="occlab workbench") if curves else None

@@ -3,6 +3,7 @@
 import html
 import math
 import textwrap
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,8 @@ from ..viz.dark import paint, shade
 
 MOST = 600
 """Points that a curve is drawn with; a screen is hardly wider."""
+PATIENCE = 1.0
+"""Seconds after which a browser that has not drawn the last change is no longer waited for: it may have been closed."""
 USUAL_RATIO = 1e-3
 """Update-to-weight ratio that is about usual for a training that goes well."""
 
@@ -41,7 +44,8 @@ class LiveCurves:
     """Loss over its floors, gradient norm before and after clipping, update-to-weight ratio and IoU, by step.
 
     Make it where it can be seen at once, else it takes the wrong width. Every method sends the browser one message, of what
-    has changed only; two or three a second cost a page little, however long the run is.
+    has changed only; a message is as long for a long run as for a short one. While the browser still draws the last one, new
+    steps wait, so that a slow one falls behind in pictures and not in time.
 
     Args:
         dark: whether the page is.
@@ -53,12 +57,16 @@ class LiveCurves:
         self._dark, self._total, self._clip = dark, 0, None
         self._floors: dict[str, float] = {}
         self._own, self._reference, self._reference_name = measured(()), measured(()), ""
+        self._late: Sequence[Step] | None = None
+        self._sent: float | None = None
         self._loss_range = (math.nan, math.nan)
         self._drawn: dict[str, Any] = {}
         """Ranges and titles that were set last: what the hand has zoomed stays, as long as they do not change."""
         paint(blank, dark)
         self.figure = go.FigureWidget(blank)
         self.figure._config = CONFIG
+        # Not on_edits_completed: it waits for an answer about the layout too, which plotly 7's script gives to another name.
+        self.figure.observe(self._answered, names="_js2py_traceDeltas")
         self._traces = {trace.name: trace for trace in self.figure.data}
 
     def of(self, total: int, clip: float | None, floors: Mapping[str, float] | None = None) -> None:
@@ -79,8 +87,18 @@ class LiveCurves:
 
     def draw(self, steps: Sequence[Step]) -> None:
         """Draw the run as far as it has come: all its steps so far."""
-        self._own = measured(steps)
+        if self._sent is not None and time.monotonic() - self._sent < PATIENCE:
+            self._late = steps
+            return
+        self._late, self._own, self._sent = None, measured(steps), time.monotonic()
         self._redraw()
+
+    def _answered(self, change: Mapping[str, Any]) -> None:
+        """The browser has drawn a change of the curves, and says what they look like now."""
+        if change["new"]:
+            self._sent = None
+            if self._late is not None:
+                self.draw(self._late)
 
     def paint(self, dark: bool) -> None:
         """Follow the page's theme."""

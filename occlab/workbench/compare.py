@@ -1,6 +1,5 @@
 """Runs side by side: curves over each other, differences paired by seed, all of them over parallel axes, a design's effects."""
 
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,9 @@ from .run_table import CURVES, MEASURES, RunRow
 VIEWS = ("curves", "table and differences", "parallel coordinates", "effects of a design")
 MOST_AXES = 9
 """Settings in the parallel plot; of more, those in which the most runs differ from what is usual."""
-HEIGHT = 424
+HEIGHT = 396
 """Of the curves and the parallel plot, pixels."""
+ALONE = "Choose a run of another configuration too."
 NO_RUNS = "No runs yet: train one, and it stands here."
 
 
@@ -58,30 +58,32 @@ class Compare:
             style={"description_width": "initial"},
             tooltip="What is compared with the reference, seed by seed",
         )
-        self._table, self._judged, self._unbrushed = widgets.HTML(), widgets.HTML(), ui.note(quiet=True)
+        self._table, self._judged = widgets.HTML(), widgets.HTML()
+        self._against, self._unbrushed = ui.note(), ui.note(quiet=True)
         self.clear = ui.button("clear brushes", "Show all runs again", self._clear)
         self.effects = DesignEffects(desk)
         pages = (
             ui.column(self.curve, self._curves.widget),
-            ui.column(self._table, self.measure, self._judged, self._differences.widget),
+            ui.column(ui.row(self.measure, self._against), self._differences.widget, self._judged, self._table),
             ui.column(ui.row(self._unbrushed, self.clear), self._parallel.widget),
             self.effects.widget,
         )
         self._pages = dict(zip(VIEWS, pages, strict=True))
-        small = widgets.HTML("<style>.occlab-runs select { font-size: 12px; }</style>", layout={"height": "0", "margin": "0"})
+        looks = widgets.HTML(_LOOKS, layout={"height": "0", "margin": "0"})
         left = ui.column(
             ui.heading("Runs"),
             self.runs,
             ui.heading("Pin as reference"),
             self.reference,
             self._note,
-            small,
+            looks,
             width="340px",
             flex="none",
         )
         right = ui.column(self.view, *pages, flex="1 1 0", min_width="0")
         self.widget = widgets.HBox([left, right], layout={"grid_gap": "14px", "align_items": "flex-start"})
         left.add_class("occlab-runs")
+        right.add_class("occlab-compared")
         self.runs.observe(self._chosen, names="value")
         self.reference.observe(self._pinned, names="value")
         for control in (self.view, self.curve, self.measure):
@@ -200,26 +202,23 @@ class Compare:
         reference = next((row for row in self._rows if row.folder == self._desk.reference), None)
         self._asked += 1
         if reference is None or not rows:
-            self._show_differences({}, "" if not rows else "Pin a run as the reference to see how the others differ from it.")
+            self._show_differences({}, "Pin a run as the reference to see how the others differ from it.")
             return
         asked, everything, measure = self._asked, list(self._rows), self.measure.value
+        said = f"Less that of the same seed of: {reference.name}."
         self._desk.work(
             lambda: run_table.against(reference, everything, [row.name for row in rows], measure),
-            lambda found: asked == self._asked and self._show_differences(found, f"Against: {reference.name}."),
+            lambda found: asked == self._asked and self._show_differences(found, said if found else f"{said} {ALONE}"),
             what="differences by seed",
         )
 
-    def _show_differences(self, found: dict[str, Comparison | str], title: str) -> None:
-        header = ("run", "pairs", "difference", "95 % interval", "verdict", "")
+    def _show_differences(self, found: dict[str, Comparison | str], said: str) -> None:
         cells: list[tuple[Any, ...]] = []
         for name, c in found.items():
-            if isinstance(c, str):
-                cells.append((name, 0, None, "", "", c))
-            else:
-                between = "" if c.low is None else f"{c.low:+.4f} to {c.high:+.4f}"
-                cells.append((name, c.n, c.difference, between, c.verdict, c.reason))
-        said = "" if found or not title.startswith("Against") else " Choose a run of another configuration to compare with it."
-        self._judged.value = f"<div>{escape(title + said)}</div>" + (ui.table(header, cells) if cells else "")
+            verdict = (0, None, "not compared", c) if isinstance(c, str) else (c.n, c.difference, c.verdict, c.reason)
+            cells.append((name, *verdict))
+        ui.say(self._against, said)
+        self._judged.value = ui.table(("run", "pairs", "difference", "verdict", "because"), cells) if cells else ""
         bars = [
             (lines(name, 34), c.difference, c.low, c.high, c.verdict) for name, c in found.items() if isinstance(c, Comparison)
         ]
@@ -227,8 +226,8 @@ class Compare:
         self._differences.widget.layout.display = "flex" if bars else "none"
         if bars:
             words = MEASURES[self.measure.value]
-            figure = interval_figure(bars, title="The same seeds, less the reference", value_name=words)
-            figure.update_layout(height=figure.layout.height - 24, margin_t=52)
+            figure = interval_figure(bars, value_name=f"difference in {words}")
+            figure.update_layout(height=figure.layout.height - 60, margin_t=16, title_text="")
             self._differences.draw(figure, self._desk.dark)
 
     # --- the parallel plot ------------------------------------------------------------------------------------------
@@ -257,7 +256,7 @@ class Compare:
                 self._kept = None
                 self._fill()
                 return
-        more = f" Not drawn, as few runs differ in them: {', '.join(left_out)}." if left_out else ""
+        more = f" {len(left_out)} settings in which fewer runs differ have no axis." if left_out else ""
         ui.say(self._unbrushed, f"{len(rows)} finished runs. Drag along an axis to keep the runs that pass there.{more}")
 
     def _brush(self) -> None:
@@ -287,6 +286,10 @@ def _fewer(columns: list[dict[str, Any]], results: list[str]) -> tuple[list[dict
     return [{name: each[name] for name in kept} for each in columns], [name for name in settings if name not in shown]
 
 
+_LOOKS = """<style>
+.occlab-runs select { font-size: 12px; }
+.occlab-compared td:first-child { min-width: 200px; }
+</style>"""
 _TOOLTIPS = [
     "Loss, IoU or gradient norm of the chosen runs over their steps",
     "What came out, and how the runs differ from the reference, seed by seed",

@@ -29,7 +29,7 @@ from . import ui
 from .desk import Desk
 from .live_figure import LiveFigure, lines
 
-ROOM = 300
+ROOM = 240
 """Pixels that the rows of the figure may take; the table below it has all of them."""
 MEASURE_WORDS = WORDS | {
     "held_out_average_precision": "average precision, held out (higher is better)",
@@ -92,6 +92,9 @@ def findings(rows: list[Row], design: str | None, measure: str) -> Findings:
         for group, of_group in effects.items():
             for effect in of_group:
                 judged.setdefault(" = ".join([effect.name, *effect.aliases]), {})[group] = effect.comparison
+        for of_groups in judged.values():  # over the groups, only what they differ in; the rest is said of each
+            if len(of_groups) > 1:
+                of_groups.pop("all", None)
         if judged:
             return Findings(arms, judged, factorial=True)
     groups = {row["arm"]: row["group"] for row in rows}
@@ -213,8 +216,9 @@ class DesignEffects:
         }
         judged = {name: of_groups for name, of_groups in judged.items() if of_groups}
         shown = largest({n: {g: c for g, c in o.items() if c.difference is not None} for n, o in judged.items()})
+        one = len({g for of_groups in shown.values() for g in of_groups}) == 1
         bars = [
-            (lines(name, 34), c.difference, c.low, c.high, c.verdict if len(of_groups) == 1 else lines(g, 60))
+            (lines(name, 34), c.difference, c.low, c.high, c.verdict if one else lines(g or "the design", 60))
             for name, of_groups in shown.items()
             for g, c in of_groups.items()
         ]

@@ -53,8 +53,12 @@ class Desk:
         """Where the frames come from, in words."""
         self.session: Session | None = None
         """The training in hand."""
+        self.title = ""
+        """The training in hand, in a few words."""
         self.reference: Path | None = None
         """Folder of the run that others are compared with."""
+        self.closed = False
+        """Whether the workbench was closed; long jobs ask, and end early."""
         self.dark = False
         """Whether the page is dark."""
         self.error: tuple[str, str] = ("", "")
@@ -120,7 +124,8 @@ class Desk:
         """
         if not self.frames:
             raise OcclabError("there are no frames to train on yet; choose some under Set up, or wait until they are made")
-        return self._take(Session(self.config, self.frames, self.held_out, name=_folder_name(self.name), root=self.root))
+        session = Session(self.config, self.frames, self.held_out, name=_folder_name(self.name), root=self.root)
+        return self._take(session, self.name)
 
     def go_on(self, folder: Path) -> Session:
         """Take a run of the disk in hand, not started yet. Its frames must be among those of the set-up.
@@ -128,14 +133,15 @@ class Desk:
         Raises:
             OcclabError: a damaged folder, a frame that is missing, or a run that other code began.
         """
-        return self._take(Session.of(folder, [*self.frames, *self.held_out]))
+        session = Session.of(folder, [*self.frames, *self.held_out])
+        return self._take(session, session.name.replace("-", " "))
 
-    def _take(self, session: Session) -> Session:
+    def _take(self, session: Session, title: str) -> Session:
         self._forget()
         if self.session is not None:
             self.session.stop(wait=False)
         self._sessions = [*(old for old in self._sessions if old.state in ("running", "waiting", "paused")), session]
-        self.session, self._last_state = session, session.state
+        self.session, self.title, self._last_state = session, title, session.state
         self._forget = session.listen(lambda _: self._moved())
         self.tell("session")
         return session
@@ -214,6 +220,7 @@ class Desk:
 
     def close(self) -> None:
         """Stop the trainings and wait for the threads. Runs keep their folders."""
+        self.closed = True
         self._forget()
         for session in self._sessions:
             session.close()

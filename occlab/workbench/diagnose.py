@@ -16,7 +16,7 @@ from ..training import Batches, TrainConfig, load_run
 from ..training.optimizer import make_optimizer
 from . import ui
 from .desk import Desk
-from .open_run import _BUILDING
+from .open_run import BUILDING
 from .picker import FolderPicker
 from .session import Session
 
@@ -39,7 +39,7 @@ def examine(session: Session) -> Report:
     for group in optimizer.param_groups:
         group["lr"] = rate * group["lr_mult"]
     loss = config.loss if batch.mask is None else lambda logits, target: config.loss(logits, target, batch.mask)
-    with _BUILDING:  # the doctor draws from the process's one generator, as does a network that is built meanwhile
+    with BUILDING:  # the doctor draws from the process's one generator, as does a network that is built meanwhile
         return diagnose(
             model, (batch.features, batch.target), loss, optimizer=optimizer, mask=batch.mask, clip_norm=config.clip_norm
         )
@@ -171,7 +171,7 @@ class Diagnose:
         experiment = finding.next_experiment
 
         def job() -> Trial:
-            with _BUILDING:
+            with BUILDING:
                 return Trial(experiment, *experiment.run())
 
         self._work(job, self._tried_one, f"{wording.clean(experiment.change)}: measuring.", self._desk.session)

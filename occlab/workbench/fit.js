@@ -3,8 +3,9 @@
 function render({ el }) {
   el.style.display = "none";
   const sizes = new ResizeObserver(() => window.dispatchEvent(new Event("resize")));
-  const drawn = ({ detail }) => {
-    if (el.parentElement?.contains(detail.element)) sizes.observe(detail.element);
+  const drawn = ({ detail: { element } }, tries = 100) => {
+    if (el.parentElement?.contains(element)) sizes.observe(element);
+    else if (!element.isConnected && tries > 0) setTimeout(drawn, 50, { detail: { element } }, tries - 1);
   };
   document.addEventListener("plotlywidget-after-render", drawn);
   return () => {

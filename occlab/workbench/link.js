@@ -1,26 +1,71 @@
 // Turns the other scenes of a figure while one is dragged, and spares the browser what this figure has no use for.
 const scenes = (plot) => (plot._fullLayout?._subplots?.gl3d ?? []).map((id) => plot._fullLayout[id]._scene);
 
-function turnOthers(plot, moved) {
-  for (const [name, camera] of Object.entries(moved ?? {})) {
-    const [id, what] = name.split(".");
-    if (what !== "camera") continue;
-    for (const scene of scenes(plot)) {
-      if (scene.id !== id) scene.setViewport({ camera, aspectratio: scene.glplot.getAspectratio() });
+// The scene that was touched last leads: with every frame that it draws, the others turn to where it looks.
+function lead(plot, scene) {
+  const draw = scene.glplot.onrender;
+  let rest;
+  scene.container.addEventListener("pointerdown", () => { plot.occlabLeader = scene; }, true);
+  scene.glplot.onrender = () => {
+    draw();
+    if (plot.occlabLeader !== scene) return;
+    follow(plot);
+    clearTimeout(rest); // Plotly tells of a turn when the mouse is released, but it may turn on for some frames
+    rest = setTimeout(() => {
+      if (!scene.glplot || !scene.isCameraChanged(plot.layout)) return;
+      scene.saveLayout(plot.layout);
+      plot.emit("plotly_relayout", { [`${scene.id}.camera`]: scene.getCamera() });
+    }, 200);
+  };
+}
+
+function follow(plot) {
+  const leader = plot.occlabLeader;
+  if (!leader?.glplot) return;
+  const view = { camera: leader.getCamera(), aspectratio: leader.glplot.getAspectratio() };
+  for (const scene of scenes(plot)) if (scene !== leader) scene.setViewport(view);
+}
+
+// Where one trace changes, Plotly computes and draws every scene anew. One whose input is as before is left alone here.
+// Arrays are compared by identity: Plotly replaces those that change.
+function onlyIfChanged(scene) {
+  const numbers = new WeakMap();
+  let count = 0, before;
+  const numberOf = (array) => numbers.get(array) ?? (numbers.set(array, ++count), count);
+  const describe = (input) => JSON.stringify(input, (_, value) => (ArrayBuffer.isView(value) ? numberOf(value) : value));
+  const plot = scene.plot;
+  scene.plot = function (traces, full, layout) {
+    const now = describe([traces.map((trace) => trace._input), layout[scene.id], full._size]);
+    if (now === before) {
+      scene.fullLayout = full;
+    } else {
+      before = now;
+      plot.call(scene, traces, full, layout);
     }
+  };
+}
+
+function lighten(scene) {
+  const glplot = scene.glplot;
+  glplot.pixelRatio = window.devicePixelRatio || 1; // Plotly's own is 2: on a plain screen four times the pixels
+  // Nothing here is picked. Otherwise every frame is drawn twice, the second time to find what lies under the mouse.
+  const picked = glplot.objects.filter((object) => object.pickSlots);
+  for (const object of picked) object.pickSlots = 0;
+  if (picked.length) {
+    glplot.remove(picked[0]); // pick buffers are counted where an object comes or goes
+    glplot.add(picked[0]);
   }
 }
 
-function lighten(plot) {
-  for (const { glplot } of scenes(plot)) {
-    glplot.pixelRatio = window.devicePixelRatio || 1; // Plotly's own is 2: on a plain screen four times the pixels
-    // Nothing here is picked. Otherwise every frame is drawn twice, the second time to find what lies under the mouse.
-    const picked = glplot.objects.filter((object) => object.pickSlots);
-    for (const object of picked) object.pickSlots = 0;
-    if (picked.length) {
-      glplot.remove(picked[0]); // pick buffers are counted where an object comes or goes
-      glplot.add(picked[0]);
+function prepare(plot) {
+  for (const scene of scenes(plot)) {
+    if (!scene.glplot) continue; // no WebGL
+    if (!scene.occlabReady) {
+      scene.occlabReady = true;
+      lead(plot, scene);
+      onlyIfChanged(scene);
     }
+    lighten(scene);
   }
 }
 
@@ -28,9 +73,9 @@ function render({ model }) {
   const attach = (plot) => {
     if (plot?._fullLayout?.meta !== model.get("mark") || plot.occlabLinked) return;
     plot.occlabLinked = true;
-    plot.on("plotly_relayouting", (moved) => turnOthers(plot, moved));
-    plot.on("plotly_afterplot", () => lighten(plot));
-    lighten(plot);
+    plot.on("plotly_relayout", () => follow(plot));
+    plot.on("plotly_afterplot", () => prepare(plot));
+    prepare(plot);
   };
   const drawn = (event) => attach(event.detail.element);
   document.addEventListener("plotlywidget-after-render", drawn);

@@ -27,7 +27,8 @@ from .run_folder import Plan, checkpoint_step, hold, link, rates_by_hand, releas
 QUICK_SAVE = 0.5
 """Seconds that a checkpoint on leaving may take; a network too large for that repeats the steps since its last one."""
 
-_BUILDING = threading.Lock()  # initial weights are drawn from the process's one generator
+BUILDING = threading.Lock()
+"""Held by whoever draws from the process's one random generator: initial weights, and the doctor."""
 
 
 class Snapshots(Mapping[int, Tensor]):
@@ -96,8 +97,12 @@ class OpenRun:
         self._fabric = make_fabric(config)
         self._batches = _CheckedBatches(self.plan.frames, config, self._fabric.device)
         self._batches.check = self._check
-        with _BUILDING:
+        while not BUILDING.acquire(timeout=0.1):
+            self._check()
+        try:
             model = build_model(config, self._batches)
+        finally:
+            BUILDING.release()
         self.model = model.to(self._fabric.device)
         self._optimizer = make_optimizer(self.model, config)
         checkpoint = self.folder / "checkpoint.safetensors"

@@ -1,4 +1,6 @@
-// Tells Python whether the page is dark: by the colour of its background, which both JupyterLab and Voila set by a variable.
+// What the workbench asks of the page it is on.
+
+// Whether it is dark: by the colour of its background, which both JupyterLab and Voila set by a variable.
 function isDark() {
   const probe = document.createElement("span");
   probe.style.color = "var(--jp-layout-color0, white)";
@@ -7,6 +9,21 @@ function isDark() {
   const [r, g, b] = getComputedStyle(probe).color.match(/[\d.]+/g).map(Number);
   probe.remove();
   return 0.299 * r + 0.587 * g + 0.114 * b < 128;
+}
+
+// A Plotly figure is drawn before its element is in the page, where it has no width yet, and afterwards looks at its size only
+// when the window changes. So the window is said to change whenever the box around a figure did.
+function fitFigures() {
+  const sizes = new ResizeObserver(() => window.dispatchEvent(new Event("resize")));
+  const drawn = ({ detail: { element } }, tries = 100) => {
+    if (element.closest(".occlab")) sizes.observe(element);
+    else if (!element.isConnected && tries > 0) setTimeout(drawn, 50, { detail: { element } }, tries - 1);
+  };
+  document.addEventListener("plotlywidget-after-render", drawn);
+  return () => {
+    document.removeEventListener("plotlywidget-after-render", drawn);
+    sizes.disconnect();
+  };
 }
 
 function render({ model, el }) {
@@ -20,9 +37,10 @@ function render({ model, el }) {
   };
   look();
   // A theme's style sheet may be applied a moment after its name is set on the body.
-  const observer = new MutationObserver(() => { look(); setTimeout(look, 400); });
-  observer.observe(document.body, { attributes: true });
-  return () => observer.disconnect();
+  const theme = new MutationObserver(() => { look(); setTimeout(look, 400); });
+  theme.observe(document.body, { attributes: true });
+  const leave = fitFigures();
+  return () => { theme.disconnect(); leave(); };
 }
 
 export default { render };

@@ -7,7 +7,7 @@ import traitlets
 
 
 class Page(anywidget.AnyWidget):
-    """Shows nothing; a script in the page keeps its traits up to date."""
+    """Shows nothing; its script keeps the traits up to date, and figures as wide as their boxes."""
 
     _esm = Path(__file__).parent / "page.js"
     dark = traitlets.Bool(False).tag(sync=True)

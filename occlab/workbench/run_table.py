@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
@@ -36,6 +37,8 @@ CURVES = {"loss": "loss", "iou": "IoU of the batch", "grad_norm": "gradient norm
 
 MOST_WORDS = 4
 """Settings in a name; the others are counted."""
+
+_WORDS: dict[str, str] = {}  # of configurations met before: a list of runs is read often, and finding them takes milliseconds
 
 
 @dataclass(frozen=True)
@@ -118,28 +121,27 @@ class RunRow:
 
 
 def table(runs: Sequence[Run]) -> list[RunRow]:
-    """A row a run, in the order given. What is unusual about a run's size, among these runs, is part of its name."""
+    """A row a run, in the order given, the latest first. What is unusual about a run's size, among these runs, is part of its
+    name; where two configurations would be called the same, the later one gets a number."""
     sizes = [_size(run.config) for run in runs]
     usual = {part: mode(size[part] for size in sizes) for part in (sizes[0] if sizes else ())}
-    names: dict[tuple[Any, ...], str] = {}
-    rows = []
-    for run, size in zip(runs, sizes, strict=True):
+    names: dict[tuple[str, ...], str] = {}
+    rows: list[RunRow] = []
+    for run, size in zip(reversed(runs), reversed(sizes), strict=True):  # a name stays when runs are added
         try:
             data, by_hand, identity = _stored(run.folder)
         except OcclabError:  # removed since it was read
             continue
-        words = [
-            in_words(run.config),
-            *(size[part] for part in usual if size[part] != usual[part]),
-            *(["rate moved by hand"] if by_hand else []),
-        ]
-        key = (repr(replace(run.config, seed=0, snapshot_steps=())), data, by_hand)
-        if key not in names:
-            base = ", ".join(words)
-            taken = sum(name == base or name.startswith(f"{base} (") for name in names.values())
-            names[key] = base if not taken else f"{base} ({taken + 1})"
-        rows.append(RunRow(run, names[key], data, identity))
-    return rows
+        like = repr(replace(run.config, seed=0, snapshot_steps=()))
+        if like not in _WORDS:
+            _WORDS[like] = in_words(run.config)
+        if (like, data, by_hand) not in names:
+            odd = [size[part] for part in usual if size[part] != usual[part]]
+            name = ", ".join([_WORDS[like], *odd, *(["rate moved by hand"] if by_hand else [])])
+            taken = sum(other == name or other.startswith(f"{name} (") for other in names.values())
+            names[like, data, by_hand] = f"{name} ({taken + 1})" if taken else name
+        rows.append(RunRow(run, names[like, data, by_hand], data, identity))
+    return rows[::-1]
 
 
 def in_words(config: TrainConfig) -> str:
@@ -152,8 +154,9 @@ def in_words(config: TrainConfig) -> str:
     if len(changes) > MOST_WORDS + 1:
         size = replace(PROFILES["small"], steps=config.steps)
         for name, known in PRESETS.items():
-            if changes == _changes(turned(preset(known.start, size), known.choices)):
-                return name
+            with suppress(OcclabError):  # a warm-up may be longer than this run
+                if changes == _changes(turned(preset(known.start, size), known.choices)):
+                    return name
     words = [_phrase(label, value) for label, value in changes.items()]
     if len(words) > MOST_WORDS + 1:
         words[MOST_WORDS:] = [f"{len(words) - MOST_WORDS} more"]

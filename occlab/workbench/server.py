@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_server.auth.decorator import allow_unauthenticated
 from jupyter_server.base.handlers import JupyterHandler
 from tornado.httpserver import HTTPServer
@@ -56,12 +56,6 @@ class Refusal(RequestHandler):
         self.set_status(403)
         self.set_header("Content-Type", "text/plain; charset=utf-8")
         self.finish("This page opens with the address that occlab workbench printed, with its token.\n")
-
-    def log_exception(self, *_: Any) -> None:
-        pass
-
-    def check_xsrf_cookie(self) -> None:
-        pass
 
 
 class Entry(JupyterHandler):
@@ -113,11 +107,16 @@ class Door(Router):
 
 
 class OwnKernel(KernelSpecManager):
-    """Knows the kernel of this Python, and no other that is called python3."""
+    """Knows the kernel of this Python, and no other that is called python3; it leaves the terminal to the workbench."""
 
     @default("kernel_dirs")
     def _none(self) -> list[str]:
         return []
+
+    def get_kernel_spec(self, name: str) -> KernelSpec:
+        spec = super().get_kernel_spec(name)
+        spec.argv = [*spec.argv, "--log-level=CRITICAL"]
+        return spec
 
 
 class Server(Voila):

@@ -363,7 +363,7 @@ def _floor(ladder: Ladder, loss: float) -> tuple[str, str]:
     if abs(ladder[name] - loss) <= 0.01 * loss:
         return "floor within 1 % of it", " or ".join([value, *fits])
     above = loss / ladder[name] - 1
-    return "nearest floor", f"{value}, {abs(above):.0%} {'below' if above > 0 else 'above'}"
+    return "nearest floor", f"{value}, the loss {abs(above):.0%} {'over' if above > 0 else 'under'} it"
 
 
 def duration(seconds: float) -> str:

@@ -9,7 +9,10 @@ import ipywidgets as widgets
 # JupyterLab's own variables, which Voila has too, so that light and dark need no rules of their own.
 STYLE = """
 .occlab { --gap: 8px; color: var(--jp-ui-font-color1); }
-.occlab .widget-label, .occlab .widget-html-content { color: var(--jp-ui-font-color1); line-height: 1.4; }
+.occlab .widget-label, .occlab .widget-html-content { color: var(--jp-ui-font-color1); }
+.occlab .widget-html-content { line-height: 1.4; }
+.occlab select { background-color: var(--jp-layout-color1); color: var(--jp-ui-font-color1); }
+.occlab-dark select { color-scheme: dark; }
 .occlab .widget-html-content { white-space: normal; }
 .occlab-heading { font-weight: 600; font-size: 14px; margin: 2px 0; }
 .occlab-quiet { color: var(--jp-ui-font-color2); }

@@ -13,8 +13,10 @@ import numpy as np
 from ..errors import require
 from ..grid import VoxelGrid
 from ..viz import slices, theme, voxels
+from ..viz.dark import paint, shade
 from ..viz.mesh import _RUN_AND_MERGE, Mesh, _corners, _merge, _narrow, _weld
 from .link import Link
+from .live_figure import _Fit
 
 MAX_VOXELS = 100_000
 """Most voxels of a volume that are drawn one by one; of more, blocks are drawn."""
@@ -32,8 +34,6 @@ CAMERAS: dict[str, dict[str, dict[str, float]]] = {
 
 _SCENES = {"scene": (0.0, 0.495), "scene2": (0.505, 1.0)}
 _CONFIG = theme.CONFIG | {"displayModeBar": False, "plotGlPixelRatio": 1}
-_PAINTS = {False: ("#FFFFFF", theme.INK, theme.FAINT), True: ("#111111", "#E3E7EB", "#3A424A")}
-"""Paper, ink and lines by whether the page is dark."""
 
 
 class VolumeView:
@@ -41,6 +41,7 @@ class VolumeView:
 
     Args:
         grid: of the first volumes; :meth:`show` takes those of others too.
+        dark: whether the page is.
         height: of the figure, pixels.
     """
 
@@ -48,32 +49,31 @@ class VolumeView:
         go = require("plotly.graph_objects")
         nothing, link = _surface(np.zeros((1, 1, 1), np.uint8)), Link()
         bands = [[(i + end) / 3, colour] for i, (_, colour) in enumerate(theme.OUTCOMES.values()) for end in (0, 1)]
-        outcomes = {"intensitymode": "cell", "colorscale": bands, "cmin": 0.5, "cmax": 3.5}
+        outcomes = {"intensitymode": "cell", "colorscale": bands, "cmin": 0.5, "cmax": 3.5, "scene": "scene"}
         heights = {"colorscale": theme.HEIGHT_SCALE, "scene": "scene2"}
         line = {"xref": "paper", "yref": "paper", "y": 1, "xanchor": "left", "yanchor": "bottom", "align": "left"}
         line |= {"showarrow": False, "font": {"size": 12}, "text": ""}
-        self.figure = go.FigureWidget(
+        figure = go.Figure(
             [
                 voxels._trace(nothing, grid, name="predicted", intensity=nothing.value, showscale=False, **outcomes),
                 voxels._trace(nothing, grid, name="target", intensity=nothing.value, showscale=False, **heights),
             ],
             {
-                "template": theme.template(),
                 "height": height,
                 "margin": {"l": 0, "r": 0, "t": 56, "b": 0},
                 "showlegend": False,
                 "meta": link.mark,
                 "annotations": [line | {"x": x} for x in (0.005, 0.505)],
-                **{scene: {"domain": {"x": domain}} for scene, domain in _SCENES.items()},
+                **{scene: {"domain": {"x": x}, "camera": CAMERAS["behind the car"]} for scene, x in _SCENES.items()},
             },
         )
+        self._dark, self._target = dark, (None, None)
+        self._lie_over(grid, figure)
+        self.figure = go.FigureWidget(figure)
         self.figure._config = _CONFIG
-        self._dark = dark
-        self._lie_over(grid)
-        self.look_from("behind the car")
         for scene, other in ("scene", "scene2"), ("scene2", "scene"):
             self.figure.layout[scene].on_change(lambda _, camera, other=other: self._turn(other, camera), "camera")
-        self.widget = widgets.Box([self.figure, link], layout={"width": "100%", "min_width": "0"})
+        self.widget = _box(self.figure, link)
 
     def show(
         self,
@@ -101,9 +101,9 @@ class VolumeView:
             OcclabError: a shape that is not the grid's, logits, NaN.
         """
         outcome = theme.outcomes(p, target, grid or self._grid, mask, threshold)
+        if grid not in (None, self._grid):
+            self._lie_over(grid, self.figure)
         with self.figure.batch_update():
-            if grid not in (None, self._grid):
-                self._lie_over(grid)
             visible = (np.arange(4) * np.isin(np.arange(4), [*shown])).astype(np.uint8)[outcome]
             mesh, edge = _drawn(visible)
             self._place(0, mesh, intensity=mesh.value)
@@ -112,7 +112,7 @@ class VolumeView:
                 self._target = (target, mask)
                 solid = np.isin(outcome, (1, 2))
                 mesh, edge = _drawn(solid.astype(np.uint8))
-                self._place(1, mesh, intensity=voxels._centimetres(mesh, self._grid)[2])
+                self._place(1, mesh, intensity=mesh.vertices[:, 2].astype(np.min_scalar_type(len(solid))))
                 n = int(solid.sum())
                 self._say(1, names[1], f"{n:,} of {solid.size:,} voxels ({n / solid.size:.2%}), brighter the higher", edge)
         return outcome
@@ -134,35 +134,26 @@ class VolumeView:
     def paint(self, dark: bool) -> None:
         """Paint for a dark page, or a light one."""
         self._dark = dark
-        with self.figure.batch_update():
-            self._colour()
+        paint(self.figure, dark)
 
     def _turn(self, scene: str, camera: Any) -> None:
         """The page's own script does so while the mouse moves; this is for where it could not run, and for who looks later."""
         if self.figure.layout[scene].camera != camera:
             self.figure.layout[scene].camera = camera
 
-    def _lie_over(self, grid: VoxelGrid) -> None:
-        """Axes, heights and the car of another grid."""
+    def _lie_over(self, grid: VoxelGrid, figure: Any) -> None:
+        """Give a figure the axes, heights and car of another grid."""
         self._grid, self._target = grid, (None, None)
-        self.figure.data = self.figure.data[:2]
-        self.figure.add_traces([trace.update(scene=scene) for scene in _SCENES for trace in voxels._car(grid)])
         box = theme.scene(grid.point_cloud_range)
         # No axes: the rings on the road are the measure.
-        axes = {axis: {"range": box[axis]["range"], "visible": False} for axis in ("xaxis", "yaxis", "zaxis")}
-        with self.figure.batch_update():
-            for scene in _SCENES:
-                kept = {name: box[name] for name in ("aspectmode", "aspectratio", "uirevision")}
-                self.figure.layout[scene].update(axes | kept)
-            low, high = grid.point_cloud_range[2::3]
-            self.figure.data[1].update(cmin=low * theme.CENTIMETRES, cmax=high * theme.CENTIMETRES)
-            self._colour()
-
-    def _colour(self) -> None:
-        paper, ink, _ = _PAINTS[self._dark]
-        self.figure.update_layout(paper_bgcolor=paper, font_color=ink, scene_bgcolor=paper, scene2_bgcolor=paper)
-        for trace in self.figure.data[2:]:
-            trace.update({"color": ink} if trace.type == "mesh3d" else {"line": {"color": ink}})
+        scene = {axis: {"range": box[axis]["range"], "visible": False} for axis in ("xaxis", "yaxis", "zaxis")}
+        scene |= {name: box[name] for name in ("aspectmode", "aspectratio", "uirevision")}
+        figure.data = figure.data[:2]
+        figure.add_traces([trace.update(scene=name) for name in _SCENES for trace in voxels._car(grid)])
+        with figure.batch_update():
+            figure.update_layout(dict.fromkeys(_SCENES, scene))
+            figure.data[1].update(cmin=0, cmax=grid.shape[0])
+        paint(figure, self._dark)
 
     def _place(self, number: int, mesh: Mesh, intensity: np.ndarray) -> None:
         x, y, z = voxels._centimetres(mesh, self._grid)
@@ -186,24 +177,34 @@ class Histogram:
     def __init__(self, *, dark: bool = False, height: int = 190) -> None:
         go = require("plotly.graph_objects")
         centres = np.arange(self.BINS + 1, dtype=np.float32) / self.BINS
-        line = {"type": "line", "yref": "paper", "y0": 0, "y1": 1}
-        self.figure = go.FigureWidget(
+        bars = {"cmin": 0, "cmax": 1, "colorscale": [[0, theme.QUIET], [1, theme.SKY]], "line": {"width": 0}}
+        mark = {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "x0": 0.5, "x1": 0.5}
+        figure = go.Figure(
             [
-                go.Bar(x=centres, name="all voxels", hoverinfo="skip", marker={"cmin": 0, "cmax": 1, "line": {"width": 0}}),
-                go.Scatter(x=centres, name="occupied in the target", hoverinfo="skip", mode="lines", line_shape="hvh"),
+                go.Bar(x=centres, name="all voxels", hoverinfo="skip", marker=bars),
+                go.Scatter(
+                    x=centres,
+                    name="occupied in the target",
+                    hoverinfo="skip",
+                    mode="lines",
+                    line={"shape": "hvh", "color": theme.VERMILLION, "width": 1.5},
+                ),
             ],
             _small(height)
             | {
                 "bargap": 0,
                 "xaxis": {"range": [-0.01, 1.01], "tickvals": [0, 0.25, 0.5, 0.75, 1], "title": {"text": "probability p"}},
                 "yaxis": {"type": "log", "nticks": 4, "exponentformat": "power", "title": {"text": "voxels"}},
-                "shapes": [line | {"x0": 0.5, "x1": 0.5, "line": {"dash": "dot", "width": 1}}, line | {"line": {"width": 2}}],
+                "shapes": [
+                    mark | {"line": {"dash": "dot", "width": 1, "color": theme.INK}},
+                    mark | {"line": {"width": 2, "color": theme.INK}},
+                ],
             },
         )
+        paint(figure, dark)
+        self.figure = go.FigureWidget(figure)
         self.figure._config = _CONFIG
-        self._counts = None
-        self.paint(dark)
-        self.widget = widgets.Box([self.figure], layout={"width": "100%", "min_width": "0"})
+        self.widget = _box(self.figure)
 
     def show(self, p: Any, target: Any, threshold: float = 0.5, mask: Any = None) -> None:
         """Count again.
@@ -234,12 +235,7 @@ class Histogram:
 
     def paint(self, dark: bool) -> None:
         """Paint for a dark page, or a light one."""
-        with self.figure.batch_update():
-            ink = _paint(self.figure, dark)
-            self.figure.data[0].marker.colorscale = [[0, theme.QUIET], [1, theme.SKY]]
-            self.figure.data[1].line = {"color": theme.VERMILLION, "width": 1.5}
-            for shape in self.figure.layout.shapes:
-                shape.line.color = ink
+        paint(self.figure, dark)
 
     def _mark(self, threshold: float) -> None:
         self.figure.layout.shapes[1].update(x0=threshold, x1=threshold)
@@ -251,13 +247,14 @@ class Slice:
 
     def __init__(self, grid: VoxelGrid, *, dark: bool = False, height: int = 230) -> None:
         go = require("plotly.graph_objects")
-        self.figure = go.FigureWidget(
+        figure = go.Figure(
             [go.Heatmap(zmin=-0.5, zmax=3.5, showscale=False, hoverinfo="skip"), slices._car(grid)], _small(height)
         )
-        self.figure._config = _CONFIG
         self._grid = None
-        self.paint(dark)
-        self.widget = widgets.Box([self.figure], layout={"width": "100%", "min_width": "0"})
+        self._colour(figure, dark)
+        self.figure = go.FigureWidget(figure)
+        self.figure._config = _CONFIG
+        self.widget = _box(self.figure)
 
     def show(self, outcome: np.ndarray, channel: int, grid: VoxelGrid) -> None:
         """Another height, 0 the lowest.
@@ -281,10 +278,12 @@ class Slice:
 
     def paint(self, dark: bool) -> None:
         """Paint for a dark page, or a light one."""
-        with self.figure.batch_update():
-            _paint(self.figure, dark)
-            colours = [_PAINTS[dark][0], *(colour for _, colour in theme.OUTCOMES.values())]
-            self.figure.data[0].colorscale = [[(i + end) / 4, colour] for i, colour in enumerate(colours) for end in (0, 1)]
+        self._colour(self.figure, dark)
+
+    def _colour(self, figure: Any, dark: bool) -> None:
+        colours = [shade("#FFFFFF", dark), *(colour for _, colour in theme.OUTCOMES.values())]
+        figure.data[0].colorscale = [[(i + end) / 4, colour] for i, colour in enumerate(colours) for end in (0, 1)]
+        paint(figure, dark)
 
 
 def blocks(volume: np.ndarray, edge: int) -> np.ndarray:
@@ -347,7 +346,6 @@ def _counts(outcome: np.ndarray, shown: Collection[int] = tuple(theme.OUTCOMES))
 def _small(height: int) -> dict[str, Any]:
     """The layout of a small figure beside the large one."""
     return {
-        "template": theme.template(),
         "height": height,
         "margin": {"l": 44, "r": 8, "t": 44, "b": 40},
         "showlegend": False,
@@ -357,10 +355,6 @@ def _small(height: int) -> dict[str, Any]:
     }
 
 
-def _paint(figure: Any, dark: bool) -> str:
-    """Colour a flat figure for its page; returns its ink."""
-    paper, ink, lines = _PAINTS[dark]
-    figure.update_layout(paper_bgcolor=paper, plot_bgcolor=paper, font_color=ink)
-    figure.update_xaxes(gridcolor=lines, linecolor=ink, tickcolor=ink)
-    figure.update_yaxes(gridcolor=lines, linecolor=ink, tickcolor=ink)
-    return ink
+def _box(*parts: Any) -> widgets.VBox:
+    """A live figure, and the script that keeps it as wide as its place."""
+    return widgets.VBox([_Fit(), *parts], layout={"width": "100%", "min_width": "0"})

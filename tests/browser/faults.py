@@ -12,7 +12,6 @@ from occlab.pages import PLOTLY_MIME
 MESSAGES = re.compile(r"Error displaying widget|Error creating widget|Error rendering|Javascript Error|Loading widget", re.IGNORECASE)
 """What JupyterLab writes in the place of an output that it cannot show."""
 
-FIGURE = ".jp-RenderedPlotly, .js-plotly-plot"
 FEWEST = 100
 """Pixels that the data of a figure changes at least; a line of 100 pixels does."""
 
@@ -21,14 +20,10 @@ def faults(page: Page) -> list[str]:
     """A sentence for each fault, with the index of its cell; none for a notebook that is as it should be."""
     cells = page.evaluate(f"() => {PANEL}.context.model.toJSON().cells")
     lost, found = page.evaluate("seen.lost()"), []
+    places = page.locator(".jp-NotebookPanel:visible .jp-Notebook .jp-Cell")
     for index, cell in enumerate(cells):
-        wanted = cell.get("outputs", [])
-        if wanted or "![" in "".join(cell["source"]):
-            place = page.locator(".jp-NotebookPanel:visible .jp-Notebook .jp-Cell").nth(index)
-            found += [f"cell {index}: {fault}" for fault in cell_faults(page, place, wanted)]
-    for index in range(len(cells)):  # once more, when nothing moves any longer
-        place = page.locator(".jp-NotebookPanel:visible .jp-Notebook .jp-Cell").nth(index)
-        found += [f"cell {index}: {fault}" for fault in place.evaluate("e => seen.scrolling(e)")]
+        found += [f"cell {index}: {fault}" for fault in cell_faults(page, places.nth(index), cell.get("outputs", []))]
+    found += places.evaluate_all("all => all.flatMap((e, i) => seen.scrolling(e).map(fault => `cell ${i}: ${fault}`))")
     lost = page.evaluate("seen.lost()") - lost
     return found + [f"{lost} WebGL contexts were lost"] * (lost > 0) + [f"script error: {e}" for e in page.script_errors]
 
@@ -44,19 +39,17 @@ def cell_faults(page: Page, cell: Locator, wanted: list[dict]) -> list[str]:
         cell.scroll_into_view_if_needed(timeout=20 * SECOND)
         if wanted:
             cell.locator(".jp-OutputArea-output").last.wait_for(timeout=20 * SECOND)
+        shown = cell.evaluate("e => seen.contents(e)")
     except Error:
         return ["its outputs were not shown"]
-    found = [f"says {said!r}" for said in set(MESSAGES.findall(cell.inner_text()))]
-    found += [f"the image {name!r} is broken" for name in cell.evaluate("e => seen.brokenImages(e)")]
-    stills = "[...e.querySelectorAll('.jp-OutputArea-output img')].filter(seen.shown)"
-    colours = cell.evaluate(f"e => Promise.all({stills}.map(seen.colours))")
-    found += [f"a picture of {n} colours" for n in colours if n < 20]
-    figures = cell.locator(".jp-RenderedPlotly")
+    found = [f"says {said!r}" for said in set(MESSAGES.findall(shown["text"]))]
+    found += [f"the image {name!r} is broken" for name in shown["broken"]]
+    found += [f"a picture of {n} colours" for n in shown["colours"] if n < 20]
     expected = sum(PLOTLY_MIME in output.get("data", {}) for output in wanted)
-    if figures.count() != expected:
-        found.append(f"shows {figures.count()} Plotly figures, holds {expected}")
-    for i in range(figures.count()):
-        found += figure_faults(page, figures.nth(i))
+    if shown["figures"] != expected:
+        found.append(f"shows {shown['figures']} Plotly figures, holds {expected}")
+    for i in range(shown["figures"]):
+        found += figure_faults(page, cell.locator(".jp-RenderedPlotly").nth(i))
     return found
 
 
@@ -64,7 +57,9 @@ def figure_faults(page: Page, figure: Locator) -> list[str]:
     """The faults of one Plotly figure. JupyterLab shows its still picture until the mouse comes."""
     try:
         figure.scroll_into_view_if_needed(timeout=20 * SECOND)
-        figure.hover(timeout=20 * SECOND)
+        box = figure.bounding_box()
+        # Not onto the middle: plotly's search for what lies under the mouse fails while a mesh is drawn for the first time.
+        page.mouse.move(box["x"] + 5, min(max(box["y"], 0) + 200, box["y"] + box["height"] - 5))
         page.wait_for_function("e => seen.drawn(e)", arg=figure.element_handle(), timeout=60 * SECOND, polling=50)
         scenes = figure.evaluate("e => seen.sceneInk(e)")
         found = ["its WebGL context is lost" for scene in scenes if scene["lost"]]

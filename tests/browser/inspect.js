@@ -39,7 +39,7 @@ window.seen = (() => {
 
   // Hide or show what the data draws in a 2-D figure; its axes and texts stay.
   function hideTraces(figure, hidden) {
-    for (const layer of figure.querySelectorAll(".cartesianlayer .plot, .pielayer, .polarlayer, .gl-container"))
+    for (const layer of figure.querySelectorAll(".cartesianlayer .mlayer, .gl-container"))
       layer.style.opacity = hidden ? 0 : "";
   }
 
@@ -53,9 +53,17 @@ window.seen = (() => {
     return new Set(new Uint32Array(context.getImageData(0, 0, canvas.width, canvas.height).data.buffer)).size;
   }
 
-  function brokenImages(root) {
-    return [...root.querySelectorAll("img")].filter((image) => shown(image) && image.complete && !image.naturalWidth)
-      .map((image) => (image.alt || image.src).slice(0, 60));
+  // What a cell of a notebook shows, but for its live figures.
+  async function contents(cell) {
+    const images = [...cell.querySelectorAll("img")].filter(shown);
+    const counts = await Promise.all(images.map(colours));
+    const ofOutputs = (image) => image.closest(".jp-OutputArea-output");
+    return {
+      text: cell.innerText,
+      figures: cell.querySelectorAll(".jp-RenderedPlotly").length,
+      broken: images.filter((_, i) => !counts[i]).map((image) => (image.alt || image.src).slice(0, 60)),
+      colours: counts.filter((count, i) => count && ofOutputs(images[i])),
+    };
   }
 
   // Elements that scroll on their own, or reach out of the root. A line of code may scroll in its editor.
@@ -75,5 +83,5 @@ window.seen = (() => {
     return found;
   }
 
-  return { lost: () => lost, shown, named, rgb, drawn, sceneInk, hideTraces, colours, brokenImages, scrolling };
+  return { lost: () => lost, shown, named, rgb, drawn, sceneInk, hideTraces, contents, scrolling };
 })();

@@ -8,6 +8,7 @@ from occlab import OcclabError
 from occlab.ablation import Design, one_change, read_design, read_table
 from occlab.settings import PROFILES
 from occlab.training import preset
+from occlab.viz.dark import PAPER
 from occlab.workbench.ablate import Ablate
 from occlab.workbench.desk import Desk
 from occlab.workbench.kept_designs import as_design, document
@@ -154,15 +155,16 @@ def test_the_line_counts_the_runs_and_does_not_guess_their_time(tab, pump):
     assert tab.run.disabled
     tick(tab, ("learning rate", "1e-3"), ("clipping norm", "10"))
     line, problem = weighed(tab, pump)
-    assert line.startswith("18 runs, 0 made already; how long the rest takes is unknown until the first run is done.")
+    assert line.startswith("The set-up, and each ticked level alone. 18 runs, 0 made already; ")
+    assert "how long the rest takes is unknown until the first run is done." in line
     assert ("With 2 comparisons a verdict needs 7 seeds" in line, problem, tab.run.disabled) == (True, "", False)
     tab.seeds.value = 7
     tab.heads.value = True
     line, _ = weighed(tab, pump)
-    assert line.startswith("42 runs")
+    assert "42 runs" in line
     assert "verdict" not in line
     tab.levels.boxes["clipping norm", "10"].value = False
-    assert weighed(tab, pump)[0].startswith("28 runs")
+    assert "28 runs" in weighed(tab, pump)[0]
 
 
 def test_what_the_library_refuses_is_a_sentence(tab, pump):
@@ -180,6 +182,13 @@ def test_what_the_library_refuses_is_a_sentence(tab, pump):
     assert "is changed by the arm" in weighed(tab, pump)[1]
     tab.heads.value = False
     assert weighed(tab, pump)[1] == ""
+
+
+def test_what_was_weighed_before_the_last_tick_counts_no_longer(tab, pump, desk):
+    tick(tab, ("flips", "yes"))
+    tab.levels.boxes["flips", "yes"].value = False  # before the answer
+    assert "tick at least one level" in weighed(tab, pump)[1]
+    assert tab.run.disabled
 
 
 def test_numbers_are_typed_with_commas_between(tab):
@@ -228,7 +237,7 @@ def test_the_figure_stays_the_same_widget(tab, pump, desk):
     assert tab.results.figure.figure is first
     desk.dark = True
     desk.tell("theme")
-    assert first.layout.template.layout.paper_bgcolor == "#111111"
+    assert first.layout.template.layout.paper_bgcolor == PAPER
 
 
 def test_cancel_and_go_on_tomorrow(tab, pump, open_tab, desk):
@@ -261,6 +270,14 @@ def test_one_sweep_at_a_time_and_closing_ends_it(tab, pump):
     tab.close()
     assert threads() == []
     pump(lambda: not tab.run.disabled)
+
+
+def test_closing_the_desk_cancels_what_runs(tab, pump, desk):
+    begin(tab, pump, seeds=100)
+    pump(lambda: tab.sweep.rows)
+    desk.close()
+    assert tab.sweep.wait(LONG)
+    assert tab.sweep.state == "cancelled"
 
 
 def test_a_proposed_name_that_is_taken_gets_a_number_and_a_typed_one_is_refused(tab, pump, desk):
@@ -325,10 +342,12 @@ def test_a_hidden_tab_draws_nothing(tab, pump):
     tab.hide()
     pump(lambda: tab.sweep.state == "finished")
     pump(lambda: not tab.results._latest.busy)
+    assert "Finished" not in tab._status.value
     drawn = tab.results._table.value
-    tab.sweep._rows.clear()
-    tab._progress()
-    assert tab.results._table.value == drawn
+    tab.show()
+    pump(lambda: not tab.results._latest.busy)
+    assert "Finished: 3 of 3 runs are made." in tab._status.value
+    assert tab.results._table.value.count("<tr>") > drawn.count("<tr>")
     assert read_design(tab.sweep.path) == tab.sweep.design
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from occlab.training import Step
 from occlab.viz import dark, loss_figure, theme
+from occlab.workbench import charts
 from occlab.workbench.charts import MOST, LiveCurves, measured, thin
 
 FLOORS = {"p = 1/2 everywhere": 1.193, "mean map, p >= 1/2": 1.19, "best constant": 1.02, "perfect prediction": 0.32}
@@ -20,6 +21,11 @@ def step(number, loss=1.2, norm=0.2, clip=0.5, ratio=1e-3, iou=0.1):
 def steps(n):
     rng = np.random.default_rng(0)
     return [step(i + 1, loss=1.2 + 0.1 * rng.random(), norm=rng.random() + 0.01, iou=rng.random() / 9) for i in range(n)]
+
+
+@pytest.fixture(autouse=True)
+def _nobody_to_wait_for(monkeypatch):
+    monkeypatch.setattr(charts, "PATIENCE", 0.0)
 
 
 def shown(curves, name):
@@ -171,6 +177,27 @@ def test_nothing_is_sent_where_nothing_has_changed():
     assert not sent
     curves.draw(steps(41))
     assert set(sent) == {"_py2js_update"}, "one message for all that changed"
+
+
+def _answer(curves):
+    """What the browser sends once it has drawn a change."""
+    curves.figure._js2py_traceDeltas = {"trace_deltas": [], "trace_edit_id": curves.figure._last_trace_edit_id}
+
+
+def test_steps_wait_for_a_browser_that_still_draws_and_the_last_are_drawn(monkeypatch):
+    monkeypatch.setattr(charts, "PATIENCE", 1e9)
+    curves, run = LiveCurves(), steps(40)
+    curves.of(100, 0.1, FLOORS)
+    for n in (10, 20, 30):
+        curves.draw(run[:n])
+    assert len(shown(curves, "loss")[0]) == 10
+    _answer(curves)
+    assert len(shown(curves, "loss")[0]) == 30
+    curves.draw(run[:35])
+    assert len(shown(curves, "loss")[0]) == 30
+    _answer(curves)
+    curves.draw(run)
+    assert len(shown(curves, "loss")[0]) == 40
 
 
 def test_another_run_lies_under_this_one_and_goes_again():

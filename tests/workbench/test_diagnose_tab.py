@@ -15,7 +15,7 @@ from occlab.settings import PROFILES
 from occlab.training import Batches, load_run, preset
 from occlab.workbench.desk import Desk
 from occlab.workbench.diagnose import Diagnose, examine, known_of
-from occlab.workbench.open_run import _BUILDING
+from occlab.workbench.open_run import BUILDING
 
 LONG = 120
 
@@ -155,10 +155,10 @@ def test_an_unexpected_error_is_told_to_the_desk_and_leaves_the_controls_usable(
 
 def test_networks_are_not_built_while_the_doctor_draws_random_numbers(desk, monkeypatch):
     held = []
-    monkeypatch.setattr("occlab.workbench.diagnose.diagnose", lambda *_, **__: held.append(_BUILDING.locked()))
+    monkeypatch.setattr("occlab.workbench.diagnose.diagnose", lambda *_, **__: held.append(BUILDING.locked()))
     examine(desk.new_session())
     assert held == [True]
-    assert not _BUILDING.locked()
+    assert not BUILDING.locked()
 
 
 def test_the_rate_is_the_one_set_by_hand_and_the_groups_keep_their_own(desk, stood, monkeypatch):

@@ -8,6 +8,7 @@ import pytest
 from occlab import OcclabError
 from occlab.training import Batches, load_run
 from occlab.viz import dark
+from occlab.workbench import charts
 from occlab.workbench.desk import Desk
 from occlab.workbench.run_folder import hold, release
 from occlab.workbench.train import Train, duration
@@ -18,6 +19,7 @@ LONG = 120
 @pytest.fixture
 def desk(tmp_path, config, frames, monkeypatch):
     monkeypatch.setenv("OCCLAB_PROFILE", "tiny")
+    monkeypatch.setattr(charts, "PATIENCE", 0.0)  # there is no browser to wait for
     made = Desk(tmp_path / "runs")
     made.set_up(config=config, name="repaired", frames=frames[:2], held_out=frames[2:], source="a test")
     made.on("error", lambda: pytest.fail(made.error[1]))

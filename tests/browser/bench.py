@@ -1,0 +1,117 @@
+"""The workbench as a person has it before them: tabs, fields and buttons by what is written on them, in JupyterLab or on a page
+of its own."""
+
+import re
+from typing import Any
+
+from lab import PANEL, SECOND
+
+LONG = 60 * SECOND
+
+# The figures of the workbench that can be seen, those with a 3-D scene or those without.
+_FIGURES = """(deep) => [...document.querySelectorAll('.occlab .js-plotly-plot')].filter(
+    plot => plot.offsetParent !== null && Boolean(plot._fullLayout?.scene) === deep)"""
+
+
+def run_cell(page: Any, holding: str) -> None:
+    """Run the first cell of the open notebook whose source holds this."""
+    page.evaluate(
+        f"""async (holding) => {{
+            const notebook = {PANEL}.content;
+            notebook.activeCellIndex = notebook.widgets.findIndex(cell => cell.model.sharedModel.source.includes(holding));
+            await jupyterapp.commands.execute('notebook:run-cell');
+        }}""",
+        holding,
+    )
+
+
+class Bench:
+    """The workbench of a page, which must show it already."""
+
+    def __init__(self, page: Any) -> None:
+        self.page = page
+        self.root = page.locator(".occlab").last
+        self.root.wait_for(timeout=LONG)
+
+    # --- hands --------------------------------------------------------------------------------------------------------
+
+    def turn_to(self, tab: str) -> None:
+        self.root.get_by_role("tab", name=tab, exact=True).click()
+        self.page.wait_for_timeout(0.5 * SECOND)
+
+    def press(self, words: str) -> None:
+        """Press a button by a part of what is written on it."""
+        button = self.button(words)
+        self.until(lambda: button.is_enabled(), f"{words!r} can be pressed")
+        button.click()
+
+    def choose(self, label: str, option: str) -> None:
+        """Choose from a list that drops down."""
+        self.root.get_by_label(label, exact=True).locator("visible=true").select_option(label=option)
+        self.page.wait_for_timeout(0.3 * SECOND)
+
+    def write(self, label: str, text: str) -> None:
+        field = self.root.get_by_label(label, exact=True).locator("visible=true")
+        field.fill(text)
+        field.press("Enter")
+        self.page.wait_for_timeout(0.3 * SECOND)
+
+    def slide(self, label: str, key: str, times: int = 1) -> None:
+        """Move a slider with the keyboard, such as by ``ArrowRight``, ``Home`` or ``PageUp``."""
+        field = self.root.locator(".widget-inline-hbox, .jupyter-widgets.widget-inline-hbox").filter(
+            has=self.page.locator("label", has_text=re.compile(rf"^{re.escape(label)}$"))
+        )
+        handle = field.locator(".noUi-handle, input[type=range]").locator("visible=true").first
+        handle.focus()
+        for _ in range(times):
+            handle.press(key)
+        self.page.wait_for_timeout(0.3 * SECOND)
+
+    # --- eyes ---------------------------------------------------------------------------------------------------------
+
+    def button(self, words: str) -> Any:
+        return self.root.get_by_role("button", name=words).locator("visible=true").first
+
+    def text(self) -> str:
+        """All that can be read."""
+        return self.root.inner_text()
+
+    def until(self, happened: Any, what: str, timeout: float = LONG) -> Any:
+        """Wait until ``happened()`` is true, and return what it said."""
+        for _ in range(int(timeout / 250)):
+            if said := happened():
+                return said
+            self.page.wait_for_timeout(250)
+        raise AssertionError(f"waited in vain until {what}; the workbench says: {self.text()[:1500]}")
+
+    def reads(self, pattern: str, timeout: float = LONG) -> re.Match:
+        """Wait until the workbench says something of this form."""
+        return self.until(lambda: re.search(pattern, self.text()), f"it says {pattern!r}", timeout)
+
+    def curves(self) -> dict[str, list[float]]:
+        """The last values of each named curve in the flat figures that can be seen."""
+        return self.page.evaluate(f"""() => Object.fromEntries(({_FIGURES})(false).flatMap(plot => plot._fullData)
+            .filter(trace => trace.name && trace.y?.length).map(trace => [trace.name, Array.from(trace.y).slice(-20)]))""")
+
+    def written(self) -> list[str]:
+        """The texts written into the figures that can be seen."""
+        return self.page.evaluate(f"""() => [...({_FIGURES})(false), ...({_FIGURES})(true)].flatMap(
+            plot => [...plot.querySelectorAll('text')].map(text => text.textContent))""")
+
+    def scene(self) -> dict[str, int]:
+        """The 3-D scene that can be seen: its pixels, how many colours, and a number that stands for the picture."""
+        return self.page.evaluate(f"""() => {{
+            const plot = ({_FIGURES})(true)[0];
+            if (!plot?._fullLayout.scene._scene?.glplot) return {{pixels: 0, colours: 0, picture: 0}};
+            const view = plot._fullLayout.scene._scene.glplot; view.redraw();
+            const gl = view.gl, width = gl.drawingBufferWidth, height = gl.drawingBufferHeight;
+            const bytes = new Uint8Array(4 * width * height);
+            gl.readPixels(0, 0, width, height, gl.RGBA, gl.UNSIGNED_BYTE, bytes);
+            let picture = 0;
+            for (const word of new Uint32Array(bytes.buffer)) picture = (Math.imul(picture, 31) + word) | 0;
+            return {{pixels: width * height, colours: new Set(new Uint32Array(bytes.buffer)).size, picture}};
+        }}""")
+
+    def changed_scene(self, before: dict[str, int]) -> dict[str, int]:
+        """Wait until the picture is another one."""
+        return self.until(lambda: (now := self.scene())["picture"] != before["picture"] and now, "the 3-D picture has changed")

@@ -1,0 +1,164 @@
+"""A person at the workbench: the plateau, its cause and its end, in JupyterLab and on the page of ``occlab workbench``."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from bench import Bench, run_cell
+from lab import open_notebook
+
+SCREENSHOTS = Path(__file__).parents[2] / "build" / "screenshots"
+STEPS = 500  # a tiny run is on its floor by then
+HALF = 1.152
+"""What p = 1/2 everywhere costs on the tiny streets is above this."""
+
+
+@contextmanager
+def served(runs):
+    """The page of ``occlab workbench``; yields its address."""
+    command = [sys.executable, "-m", "occlab", "workbench", "--no-browser", "--runs", str(runs), "--profile", "tiny"]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ)
+    try:
+        line = server.stdout.readline()
+        found = re.search(r"http://\S+", line)
+        assert found, line
+        yield found[0]
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.communicate(timeout=60)
+
+
+@pytest.fixture(params=["lab", "served"])
+def bench(request, page, tmp_path, monkeypatch):
+    monkeypatch.setattr(page, "where", request.param, raising=False)
+    if request.param == "lab":
+        open_notebook(page, request.getfixturevalue("lab"), "notebooks/10_workbench.ipynb")
+        run_cell(page, "Workbench()")
+        yield Bench(page)
+    else:
+        with served(tmp_path / "runs") as address:
+            page.goto(address)
+            yield Bench(page)
+
+
+def keep(bench, name):
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    bench.root.scroll_into_view_if_needed()
+    bench.page.screenshot(path=SCREENSHOTS / f"{bench.page.where}-{name}.png")
+
+
+def finish(bench):
+    """The training that was started, to its end."""
+    bench.turn_to("Train")
+    bench.reads(rf"(?s)finished.*step {STEPS} of {STEPS}")
+
+
+@pytest.mark.slow
+def test_the_plateau_its_cause_and_its_end(bench):
+    stood, freed = plateau(bench), through_the_floor(bench)
+    assert freed > 1.5 * stood, f"IoU {stood} as it stood, {freed} on logits"
+    looked_at(bench)
+    steered(bench)
+    compared(bench)
+    diagnosed(bench)
+    taken_home(bench)
+    assert bench.page.script_errors == []
+
+
+def plateau(bench):
+    """Train as it stood: the loss ends on a line, and the line has a name. Returns the IoU."""
+    bench.turn_to("Set up")
+    bench.reads(r"\d+ to train on")
+    bench.choose("preset", "as it stood")
+    bench.write("steps", str(STEPS))
+    keep(bench, "set-up")
+    bench.press("train this")
+    finish(bench)
+    bench.reads(r"(?s)floor within 1 % of it.*p = 1/2 everywhere")
+    loss = bench.curves()["loss"]
+    written = bench.written()
+    found = {float(f) for text in written for f in re.findall(r"p\s=\s1/2\s*everywhere\s*([\d.]+)", text)}
+    assert len(found) == 1, " | ".join(written)
+    (floor,) = found
+    assert max(abs(value / floor - 1) for value in loss) < 0.05, (loss, floor)
+    keep(bench, "train-plateau")
+    return iou(bench)
+
+
+def through_the_floor(bench):
+    """Change the head and the rate, and train again. Returns the IoU."""
+    bench.turn_to("Set up")
+    bench.choose("head", "logits")
+    bench.choose("learning rate", "1e-3")
+    bench.press("train this")
+    finish(bench)
+    assert bench.curves()["loss"][-1] < HALF
+    keep(bench, "train-logits")
+    return iou(bench)
+
+
+def iou(bench):
+    return float(bench.reads(r"IoU of the batch\s+([\d.]+)")[1])
+
+
+def looked_at(bench):
+    """Threshold and step change the picture."""
+    bench.turn_to("Look")
+    first = bench.until(lambda: (now := bench.scene())["colours"] > 20 and now, "the volume is drawn")
+    assert first["pixels"] > 50_000
+    bench.slide("threshold", "ArrowLeft", 8)
+    second = bench.changed_scene(first)
+    keep(bench, "look")
+    bench.slide("step", "Home")
+    third = bench.changed_scene(second)
+    bench.slide("step", "End")
+    bench.changed_scene(third)
+
+
+def steered(bench):
+    """Reset, start, pause, single step, resume, stop."""
+    bench.turn_to("Train")
+    bench.press("reset")
+    bench.reads(rf"step 0 of {STEPS}")
+    bench.press("start")
+    bench.reads(rf"training\s+step [1-9]\d* of {STEPS}")
+    bench.press("pause")
+    paused = int(bench.reads(rf"paused\s+step (\d+) of {STEPS}")[1])
+    bench.press("single step")
+    bench.reads(rf"paused\s+step {paused + 1} of {STEPS}")
+    bench.press("resume")
+    bench.reads(rf"training\s+step (?!{paused + 1} )\d+ of {STEPS}")
+    bench.press("stop")
+    bench.reads(rf"stopped; its folder keeps every step\s+step \d+ of {STEPS}")
+
+
+def compared(bench):
+    """Both runs side by side, one of them the yardstick."""
+    bench.turn_to("Compare")
+    bench.until(lambda: sum("as it stood" in text or "logits" in text for text in bench.written()) > 0, "curves are labelled")
+    keep(bench, "compare")
+
+
+def diagnosed(bench):
+    """The doctor names the cause of the run as it stood."""
+    bench.turn_to("Set up")
+    bench.choose("preset", "as it stood")
+    bench.write("steps", str(STEPS))
+    bench.press("train this")  # it is found, not trained again
+    finish(bench)
+    bench.turn_to("Diagnose")
+    bench.press("diagnose the training")
+    bench.reads("bounded-output")
+    keep(bench, "diagnose")
+
+
+def taken_home(bench):
+    bench.turn_to("Take home")
+    bench.press("configuration")
+    bench.reads(r"\.yaml")
+    keep(bench, "take-home")
