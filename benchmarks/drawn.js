@@ -75,10 +75,10 @@
 
   // The time of the last fresh frame after `since`, once twelve looks in a row found no newer one: a page that is busy does not
   // come to look. Null where none came in `patience` milliseconds.
-  drawn.settled ??= (since, patience) => new Promise((resolve) => {
+  drawn.settled ??= (since, patience, frames = drawn.frames) => new Promise((resolve) => {
     let found = null, looks = 0;
     const look = () => {
-      const newest = drawn.frames.findLast(({ time, fresh }) => fresh && time >= since);
+      const newest = frames.findLast(({ time, fresh }) => fresh && time >= since);
       looks = newest && newest === found ? looks + 1 : 0;
       found = newest;
       if (looks >= 12 || clock() - since > patience) resolve(looks >= 12 ? found.time : null);
@@ -87,17 +87,18 @@
     look();
   });
 
-  // The times at which what `read()` returns has changed on the screen, with the new values, until `stop()`.
+  // Frames like those above, of what is no canvas: each time that `read()` returns something else, once that was painted.
   drawn.follow ??= (read) => {
-    const seen = [];
+    const frames = [];
     let before = read();
     const look = () => {
-      const now = read();
-      if (now === before) return;
-      before = now;
-      requestAnimationFrame(() => setTimeout(() => seen.push([clock(), now])));
+      const value = read();
+      if (value === before) return;
+      before = value;
+      requestAnimationFrame(() => setTimeout(() => frames.push({ time: clock(), fresh: true, value })));
     };
-    const timer = setInterval(look, 5);
-    return { seen, stop: () => clearInterval(timer) };
+    clearInterval(drawn.following);
+    drawn.following = setInterval(look, 5);
+    return frames;
   };
 })();

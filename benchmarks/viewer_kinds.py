@@ -50,16 +50,13 @@ def volumes_of(kind: str, n: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 class Mesh3d:
-    """The mesh of :func:`occlab.viz.voxel_figure`, live; cut to ``most`` rectangles, as there, or whole."""
+    """The mesh of :func:`occlab.viz.voxel_figure`, live, and whole: not cut to what is near the car."""
 
     scale = "showscale"
     parts = ("x", "y", "z", "i", "j", "k", "intensity")
 
-    def __init__(self, most: int = 10**9) -> None:
-        self.most = most
-
     def figure(self, volume: np.ndarray) -> Any:
-        budget, voxels.MAX_RECTANGLES = voxels.MAX_RECTANGLES, self.most
+        budget, voxels.MAX_RECTANGLES = voxels.MAX_RECTANGLES, volume.size
         try:
             return viz.voxel_figure(volume, GRID)
         finally:
@@ -86,6 +83,25 @@ class Mesh3d:
         self.widget.close()
 
 
+class VolumeScene(Mesh3d):
+    """The live view of the workbench: of two scenes the target's, beside a prediction of which nothing is drawn.
+
+    It draws no side that cannot be seen from above, and blocks instead of voxels where there are too many.
+    """
+
+    def show(self, volume: np.ndarray) -> Any:
+        from occlab.workbench.volume import VolumeView
+
+        self.view = VolumeView(GRID, height=HEIGHT + 56)  # lines of text above the scenes
+        self.widget, camera = self.view.figure, theme.scene(GRID.point_cloud_range)["camera"]
+        self.widget.update_layout(width=WIDTH / 0.495, scene_camera=camera, scene2_camera=camera)
+        self.update(volume)
+        return self.view.widget
+
+    def update(self, volume: np.ndarray) -> None:
+        self.view.show(np.zeros_like(volume), volume, shown=())
+
+
 class Scatter3d(Mesh3d):
     """A square for each voxel, of one size on the screen."""
 
@@ -104,7 +120,7 @@ class Scatter3d(Mesh3d):
 
 
 class K3dVoxels:
-    """``k3d.voxels``: the whole grid, a byte a voxel."""
+    """``k3d.voxels``: the whole grid, a byte a voxel. Without what software WebGL is slow at: it turns twice as fast."""
 
     def show(self, volume: np.ndarray) -> Any:
         import k3d
@@ -113,7 +129,8 @@ class K3dVoxels:
         bounds = [end for pair in zip(low, high, strict=True) for end in pair]
         self.object = self.make(volume, color_map=_colours(), outlines=False, bounds=bounds)
         bare = {"menu_visibility": False, "grid_visible": False, "axes_helper": 0}
-        self.widget = k3d.plot(height=HEIGHT, camera_fov=VIEW_ANGLE, camera_auto_fit=False, **bare)
+        fast = {"antialias": 0, "logarithmic_depth_buffer": False}
+        self.widget = k3d.plot(height=HEIGHT, camera_fov=VIEW_ANGLE, camera_auto_fit=False, **bare, **fast)
         self.widget.layout.width = f"{WIDTH}px"
         self.widget.camera = [*EYE, *AIM, 0, 0, 1]
         self.widget += self.object

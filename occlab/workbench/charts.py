@@ -140,7 +140,8 @@ class LiveCurves:
             reach *= 2
         reach = min(reach, max(self._total, made)) or 25
         self._range("xaxis", (0, reach))
-        own, other = self._own, self._reference
+        own = self._own
+        other = {name: values[self._reference["step"] <= reach] for name, values in self._reference.items()}  # what is shown
         losses = np.concatenate([own["loss"], other["loss"]])
         self._loss_range = _loss_range(losses, [own["loss"][:1], other["loss"][:1]], list(self._floors.values()))
         self._range("yaxis", self._loss_range)
@@ -148,7 +149,7 @@ class LiveCurves:
         self._range("yaxis3", _decades(own["ratio"], other["ratio"], [USUAL_RATIO]))
         best = max([0.0, *own["iou"], *other["iou"]])
         self._range("yaxis4", (0, next(top for top in (0.02, 0.05, 0.1, 0.2, 0.5, 1.02) if best <= top)))
-        thinned = max(made, len(other["step"])) > MOST
+        thinned = max(made, len(self._reference["step"])) > MOST
         text = "step (drawn thinner, extremes kept; the run's folder has all)" if thinned else "step"
         if self._changed("step", text):
             self.figure.layout.xaxis.title.text = text
@@ -156,6 +157,8 @@ class LiveCurves:
     def _range(self, axis: str, ends: tuple[float, float]) -> None:
         if self._changed(axis, ends):
             self.figure.layout[axis].range = ends
+            if self.figure.layout[axis].type == "log":
+                self.figure.layout[axis].dtick = 1 if ends[1] - ends[0] <= 4 else 2
 
     # --- words ------------------------------------------------------------------------------------------------------
 
@@ -255,7 +258,7 @@ def _blank() -> Any:
         x = {"domain": across, "anchor": f"y{number}", "showticklabels": bottom, "title": title, "nticks": 6}
         # The floors are the loss's own grid.
         figure.layout[f"xaxis{number}"] = x | ({"showgrid": False} if number == "" else {"matches": "x"})
-        logarithmic = {"type": "log", "dtick": 1, "tickformat": "~g"} if name in ("norm", "ratio") else {"nticks": 4}
+        logarithmic = {"type": "log", "dtick": 1, "exponentformat": "e"} if name in ("norm", "ratio") else {"nticks": 4}
         y = {"domain": down, "anchor": f"x{number}", "automargin": False}
         figure.layout[f"yaxis{number}"] = y | ({"showgrid": False} if number == "" else logarithmic)
     return figure

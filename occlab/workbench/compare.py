@@ -227,7 +227,7 @@ class Compare:
         if bars:
             words = MEASURES[self.measure.value]
             figure = interval_figure(bars, value_name=f"difference in {words}")
-            figure.update_layout(height=figure.layout.height - 60, margin_t=16, title_text="")
+            figure.update_layout(height=figure.layout.height - 60, margin_t=16, title_text="", yaxis_tickfont_size=12)
             self._differences.draw(figure, self._desk.dark)
 
     # --- the parallel plot ------------------------------------------------------------------------------------------

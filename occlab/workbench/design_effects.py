@@ -225,7 +225,7 @@ class DesignEffects:
         self._figure.widget.layout.display = "flex" if bars else "none"
         if bars:
             figure = interval_figure(bars, value_name=MEASURE_WORDS[self.measure.value].partition(" (")[0])
-            figure.update_layout(height=figure.layout.height - 60, margin_t=16, title_text="")
+            figure.update_layout(height=figure.layout.height - 60, margin_t=16, title_text="", yaxis_tickfont_size=12)
             self._figure.draw(figure, self._desk.dark)
         what = "effects and interactions" if found.factorial else "differences"
         runs, failed = (sum(arm[count] for arm in found.arms) for count in ("n", "failed"))

@@ -60,6 +60,8 @@ class Look:
         self._latest, self._looked = Latest(desk, "look at a prediction"), 0.0
         self._targets: dict[tuple[Session, int], tuple[Tensor, Tensor | None]] = {}
         self._view: VolumeView | None = None
+        self._histogram: Histogram | None = None
+        self._plan: Slice | None = None
         self._flat_soon: Any = None
         self._counted: Picture | None = None
         wide = {"style": {"description_width": "initial"}}
@@ -70,13 +72,8 @@ class Look:
             layout={"width": "270px"},
             **wide,
         )
-        self.step = widgets.SelectionSlider(
-            options=[NOW],
-            description="step",
-            tooltip="After how many steps of training; earlier steps are kept of the first frame only",
-            layout={"width": "310px"},
-            **wide,
-        )
+        self._step_place = widgets.Box()
+        self._offer([0, NOW], NOW)
         self.follow = widgets.Checkbox(
             True,
             description="follow",
@@ -109,8 +106,10 @@ class Look:
             for k, (name, colour) in theme.OUTCOMES.items()
         }
         self.cameras = {
-            name: ui.button(name, f"See both {name}", lambda name=name: self._see(lambda view: view.look_from(name)))
-            for name in CAMERAS
+            name: ui.button(name, f"See both {where}", lambda name=name: self._see(lambda view: view.look_from(name)))
+            for name, where in zip(
+                CAMERAS, ("from behind the car", "from above", "from the side", "from the front"), strict=True
+            )
         }
         self.cameras["nearer"] = ui.button("+", "Nearer", lambda: self._see(lambda view: view.go_nearer(1.25)), width="32px")
         self.cameras["farther"] = ui.button(
@@ -130,9 +129,8 @@ class Look:
             align_items="flex-start",
             display="none",
         )
-        self.widget = ui.column(ui.row(self.frame, self.step, self.follow, self.threshold), self.note, self._body)
+        self.widget = ui.column(ui.row(self.frame, self._step_place, self.follow, self.threshold), self.note, self._body)
         self.frame.observe(lambda _: self._filling or self._ask(), names="value")
-        self.step.observe(self._stepped, names="value")
         self.follow.observe(self._followed, names="value")
         self.threshold.observe(lambda _: self._draw(), names="value")
         self.height.observe(lambda _: self._filling or self._draw_flat(), names="value")
@@ -177,9 +175,23 @@ class Look:
         steps = [*session.snapshots, NOW]
         if list(self.step.options) != steps:
             kept = self.step.value
-            self.step.options = steps  # in a message of its own: the page's slider takes the options and the place one by one
-            self.step.value = kept if kept in steps else NOW
+            self._offer(steps, kept if kept in steps else NOW)
         self._filling = False
+
+    def _offer(self, steps: list[int | str], chosen: int | str) -> None:
+        """Another slider over the steps: one whose options change keeps its first end on the page, for the key End."""
+        self.step = widgets.SelectionSlider(
+            options=steps,
+            value=chosen,
+            description="step",
+            tooltip="After how many steps of training; earlier steps are kept of the first frame only",
+            style={"description_width": "initial"},
+            layout={"width": "310px"},
+        )
+        self.step.observe(self._stepped, names="value")
+        for old in self._step_place.children:
+            old.close()
+        self._step_place.children = (self.step,)
 
     def _stepped(self, change: Any) -> None:
         if not self._filling:
@@ -272,9 +284,7 @@ class Look:
         if self._view is None:
             self._dark = self.desk.dark
             self._view = VolumeView(grid, dark=self._dark, height=400)
-            self._histogram, self._plan = Histogram(dark=self._dark), Slice(grid, dark=self._dark)
-            for place, view in ((self._scene, self._view), (self._bars, self._histogram), (self._plan_place, self._plan)):
-                place.children = (view.widget,)
+            self._scene.children = (self._view.widget,)
         self._outcome = self._view.show(
             picture.p,
             picture.target,
@@ -300,6 +310,9 @@ class Look:
         self._flat_soon, picture = None, self.picture
         if picture is None or self._view is None or not self._visible:
             return
+        if self._histogram is None:
+            self._histogram, self._plan = Histogram(dark=self._dark), Slice(picture.session.config.grid, dark=self._dark)
+            self._bars.children, self._plan_place.children = (self._histogram.widget,), (self._plan.widget,)
         if self._counted is picture:
             self._histogram.mark(self.threshold.value)
         else:
@@ -314,7 +327,7 @@ class Look:
     def _paint(self) -> None:
         if self._view is not None and self._visible and self._dark != self.desk.dark:
             self._dark = self.desk.dark
-            for view in (self._view, self._histogram, self._plan):
+            for view in filter(None, (self._view, self._histogram, self._plan)):
                 view.paint(self._dark)
 
 

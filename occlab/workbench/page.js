@@ -26,6 +26,15 @@ function fitFigures() {
   };
 }
 
+// JupyterLab takes arrow keys and letters for its own commands wherever a control has the focus, unless the control says so.
+function keepKeys() {
+  const focused = ({ target }) => {
+    if (target.closest?.(".occlab")) target.setAttribute("data-lm-suppress-shortcuts", "true");
+  };
+  document.addEventListener("focusin", focused);
+  return () => document.removeEventListener("focusin", focused);
+}
+
 function render({ model, el }) {
   el.style.display = "none";
   const look = () => {
@@ -39,8 +48,8 @@ function render({ model, el }) {
   // A theme's style sheet may be applied a moment after its name is set on the body.
   const theme = new MutationObserver(() => { look(); setTimeout(look, 400); });
   theme.observe(document.body, { attributes: true });
-  const leave = fitFigures();
-  return () => { theme.disconnect(); leave(); };
+  const leave = [fitFigures(), keepKeys(), () => theme.disconnect()];
+  return () => leave.forEach((end) => end());
 }
 
 export default { render };

@@ -17,7 +17,7 @@ from .run_folder import unfinished
 from .session import Session
 
 STATES = {
-    "": "no training yet",
+    "": "no training yet: press start",
     "idle": "ready: initial weights, no step made",
     "waiting": "waiting",
     "running": "training",
@@ -223,7 +223,7 @@ class Train:
         self._draw()
 
     def _measure_floors(self, session: Session) -> None:
-        frames, config = session._plan.frames, session.config
+        frames, config = session.frames, session.config
 
         def take(ladder: Ladder) -> None:
             if self.desk.session is session:
@@ -322,7 +322,7 @@ class Train:
 
     def _say_changed(self, session: Session | None) -> None:
         desk = self.desk
-        changed = session is not None and (desk.config != session.config or _names(desk.frames) != _names(session._plan.frames))
+        changed = session is not None and (desk.config != session.config or _names(desk.frames) != _names(session.frames))
         if changed:
             body = f"Set up says “{desk.name}” now; this is {session.name}."
             _set(self._changed, ui.card("The set-up has changed.", body, "warn"))

@@ -25,12 +25,12 @@ MAX_RECTANGLES = 25_000
 
 _UP = {"x": 0, "y": 0, "z": 1}
 CAMERAS: dict[str, dict[str, dict[str, float]]] = {
-    "behind the car": {"eye": {"x": -1.05, "y": -0.2, "z": 0.5}, "center": {"x": 0, "y": 0, "z": -0.14}, "up": _UP},
-    "from above": {"eye": {"x": -0.01, "y": 0, "z": 2.4}, "center": {"x": 0, "y": 0, "z": 0}, "up": _UP},
-    "from the side": {"eye": {"x": 0, "y": -1.5, "z": 0.4}, "center": {"x": 0, "y": 0, "z": -0.05}, "up": _UP},
-    "from the front": {"eye": {"x": 1.2, "y": 0, "z": 0.4}, "center": {"x": 0, "y": 0, "z": -0.1}, "up": _UP},
+    "behind": {"eye": {"x": -1.05, "y": -0.2, "z": 0.5}, "center": {"x": 0, "y": 0, "z": -0.14}, "up": _UP},
+    "above": {"eye": {"x": -0.01, "y": 0, "z": 2.4}, "center": {"x": 0, "y": 0, "z": 0}, "up": _UP},
+    "side": {"eye": {"x": 0, "y": -1.5, "z": 0.4}, "center": {"x": 0, "y": 0, "z": -0.05}, "up": _UP},
+    "front": {"eye": {"x": 1.2, "y": 0, "z": 0.4}, "center": {"x": 0, "y": 0, "z": -0.1}, "up": _UP},
 }
-"""Where both scenes can be seen from."""
+"""Where both scenes can be seen from: from behind the car, from above, from its side, from its front."""
 
 _SCENES = {"scene": (0.0, 0.495), "scene2": (0.505, 1.0)}
 _CONFIG = theme.CONFIG | {"displayModeBar": False, "plotGlPixelRatio": 1}
@@ -64,7 +64,7 @@ class VolumeView:
                 "showlegend": False,
                 "meta": link.mark,
                 "annotations": [line | {"x": x} for x in (0.005, 0.505)],
-                **{scene: {"domain": {"x": x}, "camera": CAMERAS["behind the car"]} for scene, x in _SCENES.items()},
+                **{scene: {"domain": {"x": x}, "camera": CAMERAS["behind"]} for scene, x in _SCENES.items()},
             },
         )
         self._dark, self._target = dark, (None, None)
@@ -161,7 +161,7 @@ class VolumeView:
         self.figure.data[number].update(x=x, y=y, z=z, i=i, j=j, k=k, intensity=intensity)
 
     def _say(self, number: int, heading: str, counts: str, edge: int) -> None:
-        blocks = f"<br>drawn as blocks of {edge} x {edge} x {edge} voxels, filled where one of them is" if edge > 1 else ""
+        blocks = f"<br>in blocks of {edge} x {edge} x {edge} voxels, filled where any voxel is" if edge > 1 else ""
         self.figure.layout.annotations[number].text = f"<b>{html.escape(heading)}</b><br>{counts}{blocks}"
 
 
@@ -174,11 +174,11 @@ class Histogram:
     BINS = 64
     """They are centred on whole 64ths, so that a wall at 1/2 stands in the middle of one."""
 
-    def __init__(self, *, dark: bool = False, height: int = 190) -> None:
+    def __init__(self, *, dark: bool = False, height: int = 170) -> None:
         go = require("plotly.graph_objects")
         centres = np.arange(self.BINS + 1, dtype=np.float32) / self.BINS
         bars = {"cmin": 0, "cmax": 1, "colorscale": [[0, theme.QUIET], [1, theme.SKY]], "line": {"width": 0}}
-        mark = {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "x0": 0.5, "x1": 0.5}
+        mark = {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "x0": 0.5, "x1": 0.5, "layer": "below"}
         figure = go.Figure(
             [
                 go.Bar(x=centres, name="all voxels", hoverinfo="skip", marker=bars),
@@ -193,8 +193,21 @@ class Histogram:
             _small(height)
             | {
                 "bargap": 0,
-                "xaxis": {"range": [-0.01, 1.01], "tickvals": [0, 0.25, 0.5, 0.75, 1], "title": {"text": "probability p"}},
-                "yaxis": {"type": "log", "nticks": 4, "exponentformat": "power", "title": {"text": "voxels"}},
+                "xaxis": {"range": [-0.01, 1.01], "tickvals": [0, 0.25, 0.5, 0.75, 1], "ticktext": ["p 0", 0.25, 0.5, 0.75, 1]},
+                "yaxis": {"type": "log", "nticks": 4, "exponentformat": "power"},
+                "annotations": [
+                    {
+                        "text": "occupied in the target",
+                        "font": {"size": 11, "color": theme.VERMILLION},
+                        "showarrow": False,
+                        "xref": "paper",
+                        "yref": "paper",
+                        "x": 1,
+                        "y": 1,
+                        "xanchor": "right",
+                        "yanchor": "top",
+                    }
+                ],
                 "shapes": [
                     mark | {"line": {"dash": "dot", "width": 1, "color": theme.INK}},
                     mark | {"line": {"width": 2, "color": theme.INK}},
@@ -245,7 +258,7 @@ class Histogram:
 class Slice:
     """What became of the voxels of one height, seen from above: x, forward, up the page and y, left, to the left."""
 
-    def __init__(self, grid: VoxelGrid, *, dark: bool = False, height: int = 230) -> None:
+    def __init__(self, grid: VoxelGrid, *, dark: bool = False, height: int = 240) -> None:
         go = require("plotly.graph_objects")
         figure = go.Figure(
             [go.Heatmap(zmin=-0.5, zmax=3.5, showscale=False, hoverinfo="skip"), slices._car(grid)], _small(height)
@@ -270,9 +283,11 @@ class Slice:
                 self._grid = grid
                 empty = slices._heatmap(here, grid)
                 self.figure.data[0].update(x0=empty.x0, dx=empty.dx, y0=empty.y0, dy=empty.dy)
-                tied = {"constrain": "domain", "scaleanchor": "x", "scaleratio": 1}
-                self.figure.update_layout(xaxis=slices._axis(grid, 1, most=4) | {"constrain": "domain"})
-                self.figure.update_layout(yaxis=slices._axis(grid, 0, most=4) | tied)
+                tied = {"scaleanchor": "x", "scaleratio": 1}
+                for axis, name, more in (1, "xaxis", {}), (0, "yaxis", tied):
+                    look = slices._axis(grid, axis, named=False, most=4)
+                    ticks = [f"{tick:g} m".replace("-", "\N{MINUS SIGN}") for tick in look["tickvals"]]
+                    self.figure.layout[name].update(look | {"ticktext": ticks, "constrain": "domain"} | more)
             self.figure.data[0].z = np.ascontiguousarray(here.T)
             self.figure.layout.title.text = f"<b>{height}, channel {channel}: IoU {iou:.3f}</b><br>{_counts(here)}"
 
@@ -347,11 +362,11 @@ def _small(height: int) -> dict[str, Any]:
     """The layout of a small figure beside the large one."""
     return {
         "height": height,
-        "margin": {"l": 44, "r": 8, "t": 44, "b": 40},
+        "margin": {"l": 44, "r": 8, "t": 44, "b": 24},
         "showlegend": False,
         "dragmode": False,
         "font": {"size": 11},
-        "title": {"text": "", "font": {"size": 12}, "pad": {"t": 8}},
+        "title": {"text": "", "font": {"size": 12}, "pad": {"t": 16}},
     }
 
 

@@ -1,6 +1,7 @@
 """What a reader would find broken in a notebook that is open in JupyterLab, scrolled through from top to bottom."""
 
 import re
+from contextlib import suppress
 
 import cv2
 import numpy as np
@@ -38,11 +39,13 @@ def cell_faults(page: Page, cell: Locator, wanted: list[dict]) -> list[str]:
         page.mouse.move(1, 1)  # a figure that comes under it would go live
         cell.scroll_into_view_if_needed(timeout=20 * SECOND)
         if wanted:
-            cell.locator(".jp-OutputArea-output").last.wait_for(timeout=20 * SECOND)
+            cell.locator(".jp-OutputArea-output").last.wait_for(state="attached", timeout=20 * SECOND)
+            with suppress(Error):  # those that come to nothing are told below
+                cell.locator(".jp-OutputArea-output").last.wait_for(timeout=2 * SECOND)
         shown = cell.evaluate("e => seen.contents(e)")
     except Error:
         return ["its outputs were not shown"]
-    found = [f"says {said!r}" for said in set(MESSAGES.findall(shown["text"]))]
+    found = [f"says {said!r}" for said in set(MESSAGES.findall(shown["text"]))] + ["an output is empty"] * shown["empty"]
     found += [f"the image {name!r} is broken" for name in shown["broken"]]
     found += [f"a picture of {n} colours" for n in shown["colours"] if n < 20]
     expected = sum(PLOTLY_MIME in output.get("data", {}) for output in wanted)
@@ -74,6 +77,7 @@ def figure_faults(page: Page, figure: Locator) -> list[str]:
 
 def trace_pixels(page: Page, figure: Locator) -> int:
     """How many pixels of a 2-D figure its data changes, of those in view."""
+    figure.evaluate("e => e.scrollIntoView({block: 'center'})")  # it may be taller than its still picture was
     shown = picture(page, figure)
     figure.evaluate("e => seen.hideTraces(e, true)")
     try:

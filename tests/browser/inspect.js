@@ -12,7 +12,9 @@ window.seen = (() => {
     .filter(([name]) => /^scene\d*$/.test(name)).map(([, layout]) => layout._scene?.glplot);
 
   function drawn(figure) {
-    return Boolean(figure.querySelector(".plot-container") && figure.calcdata && scenes(figure).every(Boolean));
+    const still = figure.querySelector(":scope > img");  // stands there until all is drawn
+    return Boolean(figure.querySelector(".plot-container") && figure.calcdata && scenes(figure).every(Boolean)
+      && !(still && shown(still)));
   }
 
   function pixels(plot) {
@@ -60,6 +62,7 @@ window.seen = (() => {
     const ofOutputs = (image) => image.closest(".jp-OutputArea-output");
     return {
       text: cell.innerText,
+      empty: [...cell.querySelectorAll(".jp-OutputArea-output")].filter((output) => !output.offsetHeight).length,
       figures: cell.querySelectorAll(".jp-RenderedPlotly").length,
       broken: images.filter((_, i) => !counts[i]).map((image) => (image.alt || image.src).slice(0, 60)),
       colours: counts.filter((count, i) => count && ofOutputs(images[i])),

@@ -96,10 +96,13 @@ def _wait_until_up(server: subprocess.Popen, status: str, log: Path) -> None:
 def open_notebook(page, address: str, name: str) -> None:
     """Open a notebook and wait for its kernel; earlier, running all cells would hang on a question about kernels.
 
-    What was open is closed, and its kernel ended. JupyterLab itself is loaded once.
+    What was open is closed, and its kernel ended. JupyterLab itself is loaded once. The WebGL contexts of what is closed
+    are given back at once: a browser has 16, and waits for its garbage collector to do so.
     """
     if page.url.startswith(address) and page.evaluate("() => Boolean(window.jupyterapp)"):
         page.evaluate("""async path => {
+            for (const canvas of document.querySelectorAll('canvas'))
+                (canvas.getContext('webgl') ?? canvas.getContext('webgl2'))?.getExtension('WEBGL_lose_context')?.loseContext();
             for (const widget of [...jupyterapp.shell.widgets('main')]) {
                 await widget.sessionContext?.shutdown();
                 if (widget.context) widget.context.model.dirty = false;  // else it asks whether to save
@@ -113,8 +116,12 @@ def open_notebook(page, address: str, name: str) -> None:
     page.wait_for_function(f"window.jupyterapp && {PANEL}", timeout=60 * SECOND, polling=200)
     page.evaluate(f"""async () => {{
         const panel = {PANEL};
-        await panel.context.ready; await panel.revealed; await panel.sessionContext.ready;
-        await panel.sessionContext.session.kernel.info;
+        const ready = async () => {{
+            await panel.context.ready; await panel.revealed; await panel.sessionContext.ready;
+            await panel.sessionContext.session.kernel.info;
+        }};
+        const late = (resolve, reject) => setTimeout(() => reject(new Error('the notebook is not ready after a minute')), 60000);
+        await Promise.race([ready(), new Promise(late)]);
         jupyterapp.shell.activateById(panel.id);
     }}""")
     page.wait_for_function("jupyterapp.shell.currentWidget?.sessionContext", timeout=60 * SECOND, polling=200)

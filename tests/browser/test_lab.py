@@ -1,20 +1,10 @@
-"""The first notebook in a real JupyterLab, and a page of the course without a network, in a real browser."""
-
-import shutil
-from pathlib import Path
+"""Notebooks that are run in a real JupyterLab, and a page of the course without a network, in a real browser."""
 
 import nbformat
 import pytest
-from lab import BROWSER, browser_page, camera_eye, drag, jupyterlab, open_notebook, run_all, scene_pixels, scroll_to_scene
+from lab import browser_page, camera_eye, drag, open_notebook, run_all, scene_pixels, scroll_to_scene
 
 from occlab import pages
-
-NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "00_start_here.ipynb"
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not BROWSER, reason="no Chromium or Chrome here: apt-get install chromium"),
-]
 
 
 def assert_drawn_and_turns(page) -> None:
@@ -26,32 +16,43 @@ def assert_drawn_and_turns(page) -> None:
     assert max(abs(a - b) for a, b in zip(before, camera_eye(page), strict=True)) > 0.1, "dragging did not turn the scene"
 
 
-@pytest.mark.slow
-def test_first_notebook_runs_and_its_scene_turns(tmp_path):
-    work = tmp_path / "work"
-    shutil.copytree(NOTEBOOK.parent, work / "notebooks", ignore=shutil.ignore_patterns(".*"))
-    samples = NOTEBOOK.parents[1] / "data_samples"
-    if samples.is_dir():
-        (work / "data_samples").symlink_to(samples)
-    notebook = pages.read(NOTEBOOK)
-    for cell in notebook.cells:  # so that nothing seen below is left over from the committed file
+def open_empty_and_run(page, lab, course, name) -> None:
+    """Run a notebook whose outputs were taken out: nothing that is seen is left over from the committed file."""
+    notebook = pages.read(course / "notebooks" / name)
+    for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-    pages.write(notebook, work / "notebooks" / NOTEBOOK.name)
+    (course / "run").mkdir(exist_ok=True)
+    pages.write(notebook, course / "run" / name)
+    open_notebook(page, lab, f"run/{name}")
+    finished, outputs = run_all(page)
+    errors = [f"{output['ename']}: {output['evalue']}" for output in outputs if output["output_type"] == "error"]
+    assert not errors
+    assert finished
 
-    settings = tmp_path / "settings"
-    with jupyterlab(work, settings, OCCLAB_PROFILE="tiny") as address, browser_page() as page:
-        open_notebook(page, address, f"notebooks/{NOTEBOOK.name}")
-        page.wait_for_timeout(2_000)  # JupyterLab checks its build only now
-        assert page.locator(".jp-Dialog").count() == 0, "a dialog lies over the first page that a learner sees"
-        finished, outputs = run_all(page)
-        errors = [f"{output['ename']}: {output['evalue']}" for output in outputs if output["output_type"] == "error"]
-        assert not errors
-        assert finished
-        scroll_to_scene(page)
-        page.screenshot(path=tmp_path / "lab.png")
-        assert_drawn_and_turns(page)
-        page.screenshot(path=tmp_path / "lab_turned.png")
+
+@pytest.mark.slow
+def test_first_notebook_runs_and_its_scene_turns(page, lab, course, tmp_path):
+    open_empty_and_run(page, lab, course, "00_start_here.ipynb")
+    assert page.locator(".jp-Dialog").count() == 0, "a dialog lies over the first page that a learner sees"
+    scroll_to_scene(page)
+    page.screenshot(path=tmp_path / "lab.png")
+    assert_drawn_and_turns(page)
+    page.screenshot(path=tmp_path / "lab_turned.png")
+
+
+@pytest.mark.slow
+def test_a_folder_is_chosen_by_clicking(page, lab, course):
+    open_empty_and_run(page, lab, course, "11_your_own_data.ipynb")
+    folders = page.get_by_label("folders")
+    folders.scroll_into_view_if_needed()
+    note = page.locator(".jp-OutputArea-output .widget-html").first
+    assert "data_samples: occlab frames, 4 in all" in note.inner_text()
+    folders.select_option("runs")
+    page.wait_for_function("e => e.innerText.startsWith('runs:')", arg=note.element_handle())
+    folders.select_option(index=0)
+    page.wait_for_function("e => e.innerText.startsWith('data_samples:')", arg=note.element_handle())
+    assert page.script_errors == []
 
 
 def test_page_draws_its_scene_without_a_network(tmp_path):

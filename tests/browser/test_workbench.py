@@ -112,28 +112,31 @@ def looked_at(bench):
     first = bench.until(lambda: (now := bench.scene())["colours"] > 20 and now, "the volume is drawn")
     assert first["pixels"] > 50_000
     bench.slide("threshold", "ArrowLeft", 8)
+    bench.reads(r"p > 0\.42")
     second = bench.changed_scene(first)
     keep(bench, "look")
     bench.slide("step", "Home")
+    bench.reads("after 0 steps")
     third = bench.changed_scene(second)
     bench.slide("step", "End")
+    bench.reads(f"after {STEPS} steps")
     bench.changed_scene(third)
 
 
 def steered(bench):
     """Reset, start, pause, single step, resume, stop."""
     bench.turn_to("Train")
-    bench.press("reset")
+    bench.press("↺ reset")
     bench.reads(rf"step 0 of {STEPS}")
-    bench.press("start")
+    bench.press("▶ start")
     bench.reads(rf"training\s+step [1-9]\d* of {STEPS}")
-    bench.press("pause")
+    bench.press("❚❚ pause")
     paused = int(bench.reads(rf"paused\s+step (\d+) of {STEPS}")[1])
-    bench.press("single step")
+    bench.press("▶❙ single step")
     bench.reads(rf"paused\s+step {paused + 1} of {STEPS}")
-    bench.press("resume")
+    bench.press("▶ resume")
     bench.reads(rf"training\s+step (?!{paused + 1} )\d+ of {STEPS}")
-    bench.press("stop")
+    bench.press("■ stop")
     bench.reads(rf"stopped; its folder keeps every step\s+step \d+ of {STEPS}")
 
 

@@ -196,8 +196,10 @@ def test_steps_wait_for_a_browser_that_still_draws_and_the_last_are_drawn(monkey
     curves.draw(run[:35])
     assert len(shown(curves, "loss")[0]) == 30
     _answer(curves)
+    assert len(shown(curves, "loss")[0]) == 35
+    _answer(curves)
     curves.draw(run)
-    assert len(shown(curves, "loss")[0]) == 40
+    assert len(shown(curves, "loss")[0]) == 40, "at once, where nothing is under way"
 
 
 def test_another_run_lies_under_this_one_and_goes_again():
@@ -214,6 +216,15 @@ def test_another_run_lies_under_this_one_and_goes_again():
     curves.beside("", ())
     assert len(shown(curves, "reference loss")[0]) == 0
     assert "other" not in titles(curves)[0]
+
+
+def test_another_run_s_later_steps_do_not_stretch_the_axes():
+    curves = LiveCurves()
+    curves.of(100, 0.1, FLOORS)
+    curves.draw(steps(20))
+    before = [curves.figure.layout[f"yaxis{n}"].range for n in ("", "2", "3", "4")]
+    curves.beside("other", [*steps(20), *[step(n, loss=9.0, norm=1e-6, ratio=9.0, iou=0.9) for n in range(40, 100)]])
+    assert [curves.figure.layout[f"yaxis{n}"].range for n in ("", "2", "3", "4")] == before
 
 
 def test_long_runs_say_that_the_drawing_is_thinned():

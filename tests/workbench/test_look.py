@@ -9,6 +9,7 @@ import torch
 
 from occlab.training import Batches, make_fabric, predict
 from occlab.viz import theme
+from occlab.workbench import look
 from occlab.workbench.desk import Desk
 from occlab.workbench.look import NOW, Look
 from occlab.workbench.run_folder import hold, release
@@ -150,7 +151,7 @@ def test_the_legend_hides_what_it_names(tab, to_the_end):
 def test_camera_buttons(tab, to_the_end):
     trained(tab, to_the_end)
     scene = tab._view.figure.layout.scene2
-    tab.cameras["from above"].click()
+    tab.cameras["above"].click()
     above = scene.camera.eye.z
     tab.cameras["nearer"].click()
     assert scene.camera.eye.z < above
@@ -175,14 +176,13 @@ def test_a_paused_training_is_followed_and_kept(tab, steps_to):
     assert tab.picture.step == 5
 
 
-def test_following_looks_now_and_then(tab, steps_to, monkeypatch):
-    asked = []
-    monkeypatch.setattr(tab, "_ask", lambda: asked.append(tab.desk.session.steps_made))
+def test_following_keeps_few_looks_and_never_misses_the_end(tab, monkeypatch):
+    monkeypatch.setattr(look, "FOLLOW_EVERY", 0.0)
+    monkeypatch.setattr(look, "MOST_LOOKS", 4)
     session = tab.desk.new_session()
     session.start()
-    until(tab, lambda: session.state == "finished")
-    assert asked[-1] == 40  # the end is never missed
-    assert len(asked) < 12  # 40 steps pass in less than two seconds each
+    until(tab, lambda: session.state == "finished" and tab.picture is not None and tab.picture.step == 40)
+    assert len(session.snapshots) <= 3 + 4 + 1  # those of the configuration, and what following added
 
 
 def test_a_hidden_tab_fetches_nothing_and_catches_up(tab, to_the_end):
