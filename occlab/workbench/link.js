@@ -1,22 +1,32 @@
 // Turns the other scenes of a figure while one is dragged, and spares the browser what this figure has no use for.
 const scenes = (plot) => (plot._fullLayout?._subplots?.gl3d ?? []).map((id) => plot._fullLayout[id]._scene);
 
-// The scene that was touched last leads: with every frame that it draws, the others turn to where it looks.
+// The scene that was touched last leads: with every frame that it draws, the others turn to where it looks. Where frames come
+// slowly, without a graphics card, they are drawn coarsely until it rests.
 function lead(plot, scene) {
   const draw = scene.glplot.onrender;
-  let rest;
+  let rest, drawnAt = 0;
   scene.container.addEventListener("pointerdown", () => { plot.occlabLeader = scene; }, true);
   scene.glplot.onrender = () => {
     draw();
     if (plot.occlabLeader !== scene) return;
     follow(plot);
+    const since = performance.now() - drawnAt;
+    drawnAt += since;
+    if (since > 60 && since < 600) drawAt(plot, 0.5);
     clearTimeout(rest); // Plotly tells of a turn when the mouse is released, but it may turn on for some frames
     rest = setTimeout(() => {
+      drawAt(plot, 1);
       if (!scene.glplot || !scene.isCameraChanged(plot.layout)) return;
       scene.saveLayout(plot.layout);
       plot.emit("plotly_relayout", { [`${scene.id}.camera`]: scene.getCamera() });
     }, 200);
   };
+}
+
+// Plotly's own share is 2: on a plain screen four times the pixels.
+function drawAt(plot, share) {
+  for (const { glplot } of scenes(plot)) if (glplot) glplot.pixelRatio = share * (window.devicePixelRatio || 1);
 }
 
 function follow(plot) {
@@ -45,9 +55,7 @@ function onlyIfChanged(scene) {
   };
 }
 
-function lighten(scene) {
-  const glplot = scene.glplot;
-  glplot.pixelRatio = window.devicePixelRatio || 1; // Plotly's own is 2: on a plain screen four times the pixels
+function lighten(glplot) {
   // Nothing here is picked. Otherwise every frame is drawn twice, the second time to find what lies under the mouse.
   const picked = glplot.objects.filter((object) => object.pickSlots);
   for (const object of picked) object.pickSlots = 0;
@@ -64,8 +72,9 @@ function prepare(plot) {
       scene.occlabReady = true;
       lead(plot, scene);
       onlyIfChanged(scene);
+      drawAt(plot, 1);
     }
-    lighten(scene);
+    lighten(scene.glplot);
   }
 }
 

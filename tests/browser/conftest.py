@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from lab import BROWSER, browser_page, jupyterlab
+from lab import BROWSER, headless_browser, jupyterlab, new_page
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -33,14 +33,18 @@ def lab(course, tmp_path_factory):
 
 
 @pytest.fixture(scope="package")
-def browser_tab():
-    with browser_page() as page:
-        yield page
+def browser():
+    with headless_browser() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="package")
+def lab_page(browser):
+    return new_page(browser)
 
 
 @pytest.fixture
-def page(browser_tab):
-    """The browser's page, its errors forgotten."""
-    browser_tab.script_errors.clear()
-    browser_tab.set_viewport_size({"width": 1280, "height": 720})
-    return browser_tab
+def page(lab_page):
+    """The page in which JupyterLab is loaded once, its script errors forgotten."""
+    lab_page.script_errors.clear()
+    return lab_page

@@ -33,20 +33,25 @@ SCENE = "document.querySelector('.js-plotly-plot')?._fullLayout?.scene"
 
 
 @contextmanager
-def browser_page():
-    """A page of a headless browser; the errors its scripts raise are collected in `page.script_errors`."""
+def headless_browser():
+    """The system's browser, without a window."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=BROWSER, headless=True, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1280, "height": 720})
-        page.add_init_script(path=Path(__file__).with_name("inspect.js"))
-        page.script_errors = []
-        page.on("pageerror", lambda error: page.script_errors.append(str(error.stack or error)))
         try:
-            yield page
+            yield browser
         finally:
             browser.close()
+
+
+def new_page(browser, **options):
+    """A page in a profile of its own; the errors its scripts raise are collected in `page.script_errors`."""
+    page = browser.new_page(**{"viewport": {"width": 1280, "height": 720}, **options})
+    page.add_init_script(path=Path(__file__).with_name("inspect.js"))
+    page.script_errors = []
+    page.on("pageerror", lambda error: page.script_errors.append(str(error.stack or error)))
+    return page
 
 
 @contextmanager

@@ -1,8 +1,10 @@
 """Notebooks that are run in a real JupyterLab, and a page of the course without a network, in a real browser."""
 
+import re
+
 import nbformat
 import pytest
-from lab import browser_page, camera_eye, drag, open_notebook, run_all, scene_pixels, scroll_to_scene
+from lab import camera_eye, drag, new_page, open_notebook, run_all, scene_pixels, scroll_to_scene
 
 from occlab import pages
 
@@ -46,16 +48,15 @@ def test_a_folder_is_chosen_by_clicking(page, lab, course):
     open_empty_and_run(page, lab, course, "11_your_own_data.ipynb")
     folders = page.get_by_label("folders")
     folders.scroll_into_view_if_needed()
-    note = page.locator(".jp-OutputArea-output .widget-html").first
-    assert "data_samples: occlab frames, 4 in all" in note.inner_text()
+    page.get_by_text("data_samples: occlab frames, 4 in all").first.wait_for()
     folders.select_option("runs")
-    page.wait_for_function("e => e.innerText.startsWith('runs:')", arg=note.element_handle())
-    folders.select_option(index=0)
-    page.wait_for_function("e => e.innerText.startsWith('data_samples:')", arg=note.element_handle())
+    page.get_by_text(re.compile("^runs: ")).wait_for()
+    folders.select_option(label="\N{UPWARDS ARROW} one folder up")
+    page.get_by_text("data_samples: occlab frames, 4 in all").first.wait_for()
     assert page.script_errors == []
 
 
-def test_page_draws_its_scene_without_a_network(tmp_path):
+def test_page_draws_its_scene_without_a_network(browser, tmp_path):
     heights = [[(x * y) % 7 for x in range(12)] for y in range(12)]
     figure = {"data": [{"type": "surface", "z": heights}], "layout": {"height": 400}}
     shown = nbformat.v4.new_output("display_data", data={pages.PLOTLY_MIME: figure})
@@ -63,10 +64,11 @@ def test_page_draws_its_scene_without_a_network(tmp_path):
     pages.write_script(tmp_path)
     pages.write_page(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "00_a.html")
     asked = []
-    with browser_page() as page:
-        page.on("request", lambda request: asked.append(request.url))
-        page.goto((tmp_path / "00_a.html").as_uri())
-        scroll_to_scene(page)
-        assert_drawn_and_turns(page)
-        assert page.script_errors == []
+    page = new_page(browser)
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto((tmp_path / "00_a.html").as_uri())
+    scroll_to_scene(page)
+    assert_drawn_and_turns(page)
+    assert page.script_errors == []
+    page.close()
     assert {url for url in asked if not url.startswith(("file:", "data:", "blob:"))} == set()
