@@ -31,7 +31,7 @@ class Bench:
     def __init__(self, page: Any) -> None:
         self.page = page
         self.root = page.locator(".occlab").last
-        self.root.wait_for(timeout=LONG)
+        self.root.wait_for(timeout=150 * SECOND)
 
     # --- hands --------------------------------------------------------------------------------------------------------
 

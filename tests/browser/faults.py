@@ -10,7 +10,9 @@ from playwright.sync_api import Error, Locator, Page
 
 from occlab.pages import PLOTLY_MIME
 
-MESSAGES = re.compile(r"Error displaying widget|Error creating widget|Error rendering|Javascript Error|Loading widget", re.IGNORECASE)
+MESSAGES = re.compile(
+    r"Error displaying widget|Error creating widget|Error rendering|Javascript Error|Loading widget", re.IGNORECASE
+)
 """What JupyterLab writes in the place of an output that it cannot show."""
 
 FEWEST = 100

@@ -125,7 +125,7 @@ def open_notebook(page, address: str, name: str) -> None:
             await panel.context.ready; await panel.revealed; await panel.sessionContext.ready;
             await panel.sessionContext.session.kernel.info;
         }};
-        const late = (resolve, reject) => setTimeout(() => reject(new Error('the notebook is not ready after a minute')), 60000);
+        const late = (resolve, reject) => setTimeout(() => reject(new Error('not ready after a minute')), 60000);
         await Promise.race([ready(), new Promise(late)]);
         jupyterapp.shell.activateById(panel.id);
     }}""")

@@ -43,14 +43,20 @@ BROKEN = [
     (figure(GAPS), "a figure shows nothing"),
     (figure(), "a figure shows nothing"),
     (figure(NOWHERE), "a 3-D scene shows nothing"),
-    (figure(CLOUD, NOWHERE | {"scene": "scene2"}, scene={"domain": {"x": [0, 0.4]}}, scene2={"domain": {"x": [0.6, 1]}}), "a 3-D"),
+    (
+        figure(CLOUD, NOWHERE | {"scene": "scene2"}, scene={"domain": {"x": [0, 0.4]}}, scene2={"domain": {"x": [0.6, 1]}}),
+        "a 3-D",
+    ),
     (figure(LINE) | {"image/png": WHITE}, "a picture of 1 colours"),
     ({"image/png": WHITE}, "a picture of 1 colours"),
     ({"image/png": NOISE[:40]}, "is broken"),
     ({"text/html": "<img src='absent.png' alt='a street'>"}, "the image 'a street' is broken"),
     ({pages.WIDGET_MIME: {"model_id": "0" * 32, "version_major": 2, "version_minor": 0}}, "its outputs were not shown"),
     ({"text/html": "<div style='width: 2000px'>wide</div>"}, "wide"),
-    ({"text/html": "<div style='height: 90px; overflow: auto'><p style='height: 400px'>tall</p></div>"}, "a scroll bar of its own"),
+    (
+        {"text/html": "<div style='height: 90px; overflow: auto'><p style='height: 400px'>tall</p></div>"},
+        "a scroll bar of its own",
+    ),
 ]
 
 
