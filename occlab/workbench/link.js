@@ -13,7 +13,7 @@ function lead(plot, scene) {
     follow(plot);
     const since = performance.now() - drawnAt;
     drawnAt += since;
-    if (since > 60 && since < 600) drawAt(plot, 0.5);
+    if (scene.camera.mouseListener?.buttons && since > 60 && since < 600) drawAt(plot, 0.5);
     clearTimeout(rest); // Plotly tells of a turn when the mouse is released, but it may turn on for some frames
     rest = setTimeout(() => {
       drawAt(plot, 1);

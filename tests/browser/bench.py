@@ -88,11 +88,6 @@ class Bench:
         """Wait until the workbench says something of this form."""
         return self.until(lambda: re.search(pattern, self.text()), f"it says {pattern!r}", timeout)
 
-    def options(self, label: str) -> list[str]:
-        """What a list that drops down offers, if it can be seen."""
-        found = self.root.get_by_label(label, exact=True).locator("visible=true")
-        return found.locator("option").all_text_contents() if found.count() else []
-
     def steps_made(self) -> int:
         found = re.search(r"step (\d+) of \d+", self.text().split("steps made")[-1])
         return int(found[1]) if found else 0

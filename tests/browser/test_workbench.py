@@ -208,8 +208,7 @@ def test_a_kernel_that_is_killed_loses_no_run(page, own_home, monkeypatch):
         bench = Bench(page)
         bench.reads(r"\d+ to train on")
         bench.turn_to("Train")
-        found = bench.until(lambda: "of 5000" in "".join(text := bench.options("begun, not finished")) and text, "it is listed")
-        kept = int(re.search(r"step (\d+) of 5000", "".join(found))[1])
+        kept = int(bench.reads(r"begun, not finished\s+\S+: step (\d+) of 5000")[1])
         assert kept >= begun, "intact up to its last flush"
         bench.press("go on")
         bench.until(lambda: bench.steps_made() > kept, "it goes on")
