@@ -13,6 +13,8 @@ from occlab.frames import Frame, write_frame
 # Tests run many small tensor operations: one thread is faster for them than two that wait for each other.
 torch.set_num_threads(1)
 
+collect_ignore = ["conftest.py"]  # it holds no examples, and another folder's of that name may be in its place by then
+
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:

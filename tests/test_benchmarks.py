@@ -1,19 +1,23 @@
 """The benchmarks run, and what they compare agrees."""
 
+import importlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parent.parent
 
 
-def quick_run(name, folder):
+def quick_run(name, folder, timeout=120, **environment):
     """The results and the page that a quick run writes."""
     command = [sys.executable, str(ROOT / "benchmarks" / "run.py"), name, "--quick", "--device", "cpu"]
-    done = subprocess.run([*command, "--out", str(folder)], capture_output=True, text=True, timeout=120)
+    env = os.environ | environment
+    done = subprocess.run([*command, "--out", str(folder)], capture_output=True, text=True, timeout=timeout, env=env)
     assert done.returncode == 0, done.stderr
     page = (folder / f"{name}.md").read_text()
     assert page in done.stdout
@@ -86,3 +90,128 @@ def test_a_quick_run_of_the_doctor_times_loops_and_examinations_beside_the_plain
     assert examinations[1]["cause"] == "none"
     for row in (*loops, *examinations):
         assert f"| {row['candidate']} |" in page
+
+
+@pytest.fixture
+def module(monkeypatch):
+    """Imports a module of the benchmarks, by name."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    return importlib.import_module
+
+
+@pytest.mark.parametrize("kind", ["street", "noise"])
+def test_the_volumes_of_the_viewers_are_nested_and_of_the_size_they_are_named_by(module, kind):
+    kinds = module("viewer_kinds")
+    first, second = kinds.volumes_of(kind, 5_000)
+    assert (first.shape, first.sum(), second.sum()) == (kinds.GRID.shape, 5_000, 4_500)
+    assert not (second & ~first).any()
+
+
+def test_the_viewers_are_handed_the_same_voxels_in_the_same_colours(module):
+    kinds = module("viewer_kinds")
+    volume = np.random.default_rng(0).random(kinds.GRID.shape) < 0.001
+    levels, rows = kinds._levels(volume), kinds._rows(volume)
+    again = np.zeros_like(levels)
+    again[tuple(rows[:, [2, 1, 0]].T)] = rows[:, 3]
+    np.testing.assert_array_equal(again, levels)
+    z = np.argwhere(volume)[:, 0]
+    np.testing.assert_array_equal(levels[volume], z + 1)
+    colours = kinds._colours()
+    assert (len(colours), colours[0], colours[-1]) == (len(volume), 0x440154, 0xFDE725)  # the ends of viridis
+
+
+def browser_or_skip(module):
+    lab = module("live_page").lab
+    if not lab.BROWSER:
+        pytest.skip("no Chromium or Chrome here: apt-get install chromium")
+    return lab
+
+
+@pytest.mark.browser
+def test_a_frame_is_noted_once_it_is_drawn_and_is_fresh_where_it_shows_something_else(module):
+    lab = browser_or_skip(module)
+    with lab.headless_browser() as browser:
+        page = lab.new_page(browser)
+        page.add_init_script(path=ROOT / "benchmarks" / "drawn.js")
+        page.goto("data:text/html,<p id=said>before</p><canvas></canvas>")
+        page.evaluate(POINTS)
+        fresh = "draw => draw().then(() => drawn.frames.splice(0).map(frame => frame.fresh))"
+        assert page.evaluate(f"({fresh})(() => points(3))") == [True]
+        assert page.evaluate(f"({fresh})(() => points(3))") == [False]
+        assert page.evaluate(f"({fresh})(() => points(7, true))") == []  # drawn aside
+        assert page.evaluate(f"({fresh})(() => points(4))") == [True]
+        assert page.evaluate(f"({fresh})(() => (points(9), points(4)))") == [False]  # the nine were cleared away at once
+
+        assert 200 <= page.evaluate(LATE) < 5000
+        assert page.evaluate("() => drawn.settled(drawn.clock(), 300)") is None
+        assert page.evaluate(FOLLOWED) == ["after"]
+        page.evaluate("() => drawn.release()")
+        assert page.evaluate("() => gl.isContextLost()")
+
+
+LATE = """async () => {
+    const since = drawn.clock();
+    setTimeout(() => points(5), 200);
+    return await drawn.settled(since, 5000) - since;
+}"""
+FOLLOWED = """async () => {
+    const frames = drawn.follow(() => said.textContent), since = drawn.clock();
+    said.textContent = 'after';
+    await drawn.settled(since, 5000, frames);
+    return frames.map(frame => frame.value);
+}"""
+POINTS = """() => {
+    const gl = document.querySelector('canvas').getContext('webgl'), program = gl.createProgram();
+    const sources = {
+        VERTEX_SHADER: 'void main() { gl_Position = vec4(0, 0, 0, 1); gl_PointSize = 9.0; }',
+        FRAGMENT_SHADER: 'void main() { gl_FragColor = vec4(1, 0, 0, 1); }',
+    };
+    for (const [kind, source] of Object.entries(sources)) {
+        const shader = gl.createShader(gl[kind]);
+        gl.shaderSource(shader, source); gl.compileShader(shader); gl.attachShader(program, shader);
+    }
+    gl.linkProgram(program); gl.useProgram(program);
+    const texture = gl.createTexture(), frame = gl.createFramebuffer();
+    gl.bindTexture(gl.TEXTURE_2D, texture);
+    gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA, 4, 4, 0, gl.RGBA, gl.UNSIGNED_BYTE, null);
+    gl.bindFramebuffer(gl.FRAMEBUFFER, frame);
+    gl.framebufferTexture2D(gl.FRAMEBUFFER, gl.COLOR_ATTACHMENT0, gl.TEXTURE_2D, texture, 0);
+    window.gl = gl;
+    window.points = (count, aside = false) => {
+        gl.bindFramebuffer(gl.FRAMEBUFFER, aside ? frame : null);
+        gl.clear(gl.COLOR_BUFFER_BIT); gl.drawArrays(gl.POINTS, 0, count);
+        return new Promise(resolve => setTimeout(resolve, 100));
+    };
+}"""
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_a_quick_run_of_the_viewers_shows_the_same_volume_in_each(tmp_path, module):
+    browser_or_skip(module)
+    results, page = quick_run("viewers", tmp_path, timeout=500)
+    (table,) = results["tables"]
+    ours = table["rows"][0]
+    assert "Mesh3d" in ours["candidate"]
+    assert ours["× first"] == ours["× update"] == ours["× frames/s"] == 1
+    covered = int(ours["pixels covered"].rstrip("%"))
+    assert covered > 10
+    for row in table["rows"]:
+        assert f"| {row['candidate']} |" in page
+        assert abs(int(row["pixels covered"].rstrip("%")) - covered) <= 10, row
+        assert row["first frame ms"] > row["build ms"] > 0
+        assert row["frames/s"] > 0
+        assert row["page MB"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_a_quick_run_of_the_workbench_times_every_answer(tmp_path, module):
+    browser_or_skip(module)
+    results, page = quick_run("latency", tmp_path, timeout=500, OCCLAB_PROFILE="tiny")
+    (table,) = results["tables"]
+    assert len(table["rows"]) == 6
+    for row in table["rows"]:
+        assert f"| {row['what']} | {row['times']} |" in page
+        assert row["times"] > 0
+        assert 0 < row["median ms"] <= row["95th percentile ms"]
