@@ -3,7 +3,7 @@
 // before. Notes when a hand last touched something, and counts the bytes that web sockets bring.
 (() => {
   const clock = () => performance.timeOrigin + performance.now();
-  const drawn = (window.drawn = window.top.drawn ?? { clock, frames: [], touched: 0, bytes: 0, fence: true });
+  const drawn = (window.drawn = window.top.drawn ?? { clock, frames: [], touched: 0, bytes: 0, fence: true, contexts: new Set() });
   const note = (fresh) => drawn.frames.push({ time: clock(), fresh });
 
   // --- WebGL: all draw calls of one task are a frame. Software draws late: reading one pixel waits until it has.
@@ -57,6 +57,21 @@
     }
   }
 
+  // A browser has 16 contexts, and takes its time to collect those of canvases that are gone. Give them back, and let nobody
+  // who is about to go anyway try to get them again.
+  const getContext = HTMLCanvasElement.prototype.getContext;
+  HTMLCanvasElement.prototype.getContext = function (kind, ...rest) {
+    const context = getContext.call(this, kind, ...rest);
+    if (context && kind.startsWith("webgl")) drawn.contexts.add(context);
+    return context;
+  };
+  document.addEventListener("webglcontextlost", (event) => event.stopImmediatePropagation(), true);
+  drawn.release ??= () => {
+    for (const context of drawn.contexts) context.getExtension("WEBGL_lose_context")?.loseContext();
+    drawn.contexts.clear();
+    return new Promise((resolve) => setTimeout(resolve, 100)); // the canvases are told of it later
+  };
+
   // --- Pictures, and hands.
   const shown = ({ target }) => {
     if (target.tagName !== "IMG" || !target.src.startsWith("data:image/png")) return;
@@ -73,16 +88,17 @@
     }
   };
 
-  // The time of the last fresh frame after `since`, once twelve looks in a row found no newer one: a page that is busy does not
-  // come to look. Null where none came in `patience` milliseconds.
-  drawn.settled ??= (since, patience, frames = drawn.frames) => new Promise((resolve) => {
-    let found = null, looks = 0;
+  // The time of the last fresh frame after `since`, once ten looks in a row found no newer one; null where `most` looks found
+  // none. A page that is busy does not come to look.
+  drawn.settled ??= (since, most, frames = drawn.frames) => new Promise((resolve) => {
+    let found = null, same = 0, looks = 0;
     const look = () => {
       const newest = frames.findLast(({ time, fresh }) => fresh && time >= since);
-      looks = newest && newest === found ? looks + 1 : 0;
+      same = newest && newest === found ? same + 1 : 0;
       found = newest;
-      if (looks >= 12 || clock() - since > patience) resolve(looks >= 12 ? found.time : null);
-      else setTimeout(look, 40);
+      if (same >= 10) resolve(found.time);
+      else if ((looks += 1) >= most && !found) resolve(null);
+      else setTimeout(look, 30);
     };
     look();
   });

@@ -33,8 +33,8 @@ threading.Thread(target=note, daemon=True).start()
 SIZES = {"small, cells of 1.2 m": 80, "small": 40}
 """Training steps by the name that a size has in the workbench."""
 QUICK = {"tiny": 40}
-PATIENCE = 10_000
-"""Milliseconds after which an answer that does not come is given up."""
+MOST = 300
+"""Looks, 30 ms apart where the page has time, after which an answer that does not come is given up."""
 
 _FLAT = "[...document.querySelectorAll('.occlab .js-plotly-plot')].filter(plot => plot.offsetParent && !plot._fullLayout.scene)"
 WORDS = "document.querySelector('.occlab-setup').textContent"
@@ -45,10 +45,9 @@ SCENE = ".occlab .gl-container canvas"
 
 def tables(device: str, quick: bool, left_out: list[str]) -> list[dict[str, Any]]:
     """A table a size. ``device`` is always the processor."""
-    with live_page(SETUP) as live:
+    with live_page(SETUP, 1280, 720) as live:
         from bench import Bench  # beside lab.py, which live_page has found
 
-        live.page.set_viewport_size({"width": 1280, "height": 720})
         live.run("bench = Workbench(Path(folder.name))\nbench")
         bench, content = Bench(live.page), []
         for size, steps in (QUICK if quick else SIZES).items():
@@ -101,7 +100,7 @@ def answers(live: LivePage, act: Callable[[int], None], times: int, read: str | 
         act(i)
         answer = live.page.evaluate(
             f"""async () => {{
-                const time = await drawn.settled(drawn.touched, {PATIENCE}, {"drawn.read" if read else "drawn.frames"});
+                const time = await drawn.settled(drawn.touched, {MOST}, {"drawn.read" if read else "drawn.frames"});
                 return time && time - drawn.touched;
             }}"""
         )

@@ -16,8 +16,8 @@ HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent / "tests" / "browser"))
 import lab  # noqa: E402
 
-PATIENCE = 60_000.0
-"""Milliseconds after which a frame that does not come is given up."""
+MOST = 2000
+"""Looks, 30 ms apart where the page has time, after which a frame that does not come is given up."""
 RUN = """code => {
     jupyterapp.shell.currentWidget.content.widgets[0].model.sharedModel.setSource(code);
     return jupyterapp.commands.execute('notebook:run-all-cells');
@@ -78,18 +78,18 @@ class LivePage:
         """Call a JavaScript function and wait until what it changes is drawn.
 
         Raises:
-            RuntimeError: an error of the kernel's, or nothing new was drawn in a minute.
+            RuntimeError: an error of the kernel's, or nothing new was drawn in a minute or more.
         """
         found = self.page.evaluate(
-            f"""async ([argument, patience]) => {{
+            f"""async ([argument, most]) => {{
                 drawn.frames = [];
                 const since = drawn.clock(), bytes = drawn.bytes;
                 const said = await ({action})(argument);
                 if (said === false || said?.error) return said.error ?? 'the cell raised an error';
-                const time = await drawn.settled(since, patience);
+                const time = await drawn.settled(since, most);
                 return time ? [time - since, (drawn.bytes - bytes) / 1e6] : 'nothing new was drawn';
             }}""",
-            [argument, PATIENCE],
+            [argument, MOST],
         )
         if isinstance(found, str):
             raise RuntimeError(found)
@@ -110,7 +110,7 @@ class LivePage:
         self.page.mouse.down()
         began = self.page.evaluate("() => { drawn.frames = []; drawn.fence = false; return drawn.clock(); }")
         moves, times, end = 0, [], time.monotonic() + seconds
-        while time.monotonic() < end + (0 if times else 1e-3 * PATIENCE):
+        while time.monotonic() < end + (0 if times else 60):
             moves += 1
             self.page.mouse.move(x + 4 * (moves % 60), y + moves % 30)
             times = self.page.evaluate("() => drawn.frames.map(frame => frame.time)")
@@ -135,6 +135,11 @@ class LivePage:
             }""",
             picture,
         )
+
+    def clear(self) -> None:
+        """Take away what the cell shows, and what it holds of the graphics card."""
+        self.page.evaluate("() => drawn.release()")
+        self.run("")
 
     def box(self, scene: str) -> dict[str, float]:
         """Where the last element of a CSS selector that can be seen is."""
@@ -161,8 +166,8 @@ def orphans() -> Iterator[None]:
 
 
 @contextmanager
-def live_page(setup: str, **environment: str) -> Iterator[LivePage]:
-    """A notebook whose kernel has run ``setup``.
+def live_page(setup: str, width: int, height: int) -> Iterator[LivePage]:
+    """A notebook whose kernel has run ``setup``, on a page of so many pixels.
 
     Raises:
         RuntimeError: no browser, or JupyterLab did not start, or the set-up's own error.
@@ -177,7 +182,8 @@ def live_page(setup: str, **environment: str) -> Iterator[LivePage]:
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("")])
         notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
         nbformat.write(notebook, root / "page.ipynb")
-        with lab.jupyterlab(root, Path(folder) / "settings", **environment) as address, lab.browser_page() as page:
+        with lab.jupyterlab(root, Path(folder) / "settings") as address, lab.headless_browser() as browser:
+            page = lab.new_page(browser, viewport={"width": width, "height": height})
             page.add_init_script(path=HERE / "drawn.js")
             lab.open_notebook(page, address, "page.ipynb")
             live = LivePage(page)

@@ -17,7 +17,7 @@ import torch
 from timing import markdown, results_of, write
 
 HERE = Path(__file__).parent
-NAMES = ("voxelization", "losses", "unet", "readers", "visibility", "doctor")
+NAMES = ("voxelization", "losses", "unet", "readers", "visibility", "doctor", "viewers", "latency")
 WITHOUT_A_DEVICE = ("readers",)
 
 

@@ -46,8 +46,7 @@ Measured = list[dict[str, float]]
 def tables(device: str, quick: bool, left_out: list[str]) -> list[dict[str, Any]]:
     """A table a volume. ``device`` is always the processor: there is no GPU under this browser."""
     here = [name for name in VIEWERS if _installed(VIEWERS[name][0], left_out)]
-    with live_page(SETUP) as live:
-        live.page.set_viewport_size({"width": 1500, "height": 900})  # room for the two scenes of the workbench
+    with live_page(SETUP, 1500, 900) as live:  # room for the two scenes of the workbench
         titles = {volume: _title(live, volume) for volume in (VOLUMES[:1] if quick else VOLUMES)}
         # The first time takes what a second does not: modules, the viewers' scripts.
         live.ask(f"first, second = volumes[{VOLUMES[0]}]")
@@ -68,7 +67,7 @@ def rounds(live: LivePage, names: list[str]) -> dict[Volume, dict[str, Measured]
         for volume, found in measured.items():
             live.ask(f"first, second = volumes[{volume}]")
             for name in order.sample(list(found), len(found)):
-                found[name].append(measure(live, name, 0.7, weigh=done == 1))
+                found[name].append(measure(live, name, 0.5, weigh=done == 1))
     return measured
 
 
@@ -80,17 +79,19 @@ def measure(live: LivePage, name: str, turning: float, *, weigh: bool = False) -
     """
     live.ask(f"viewer = {VIEWERS[name][1]}")
     shown = live.show(SHOW)
-    found = {"build": 1e3 * float(live.ask("print(built)")), "first": shown.milliseconds, "sent": shown.megabytes}
+    built, turns_in_kernel, updates = live.ask("print(built, hasattr(viewer, 'turn'), hasattr(viewer, 'update'))").split()
+    found = {"build": 1e3 * float(built), "first": shown.milliseconds, "sent": shown.megabytes}
     if weigh:
         found |= {"covered": 100 * live.covered(SCENE), "page": float(live.ask("print(len(viewer.page()) / 1e6)"))}
-    if live.ask("print(hasattr(viewer, 'turn'))") == "True":  # drawn in the kernel
+    if turns_in_kernel == "True":
         found["frames"] = 1e3 / live.do("viewer.turn()").milliseconds
     else:
         times = live.turn(SCENE, turning)
         found["frames"] = 1e3 * len(times) / times[-1]
-    if live.ask("print(hasattr(viewer, 'update'))") == "True":
+    if updates == "True":
         changed = live.do("viewer.update(second)")
         found |= {"update": changed.milliseconds, "update sent": changed.megabytes}
+    live.clear()
     live.ask("viewer.close()")
     return found
 

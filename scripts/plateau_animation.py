@@ -45,7 +45,8 @@ def _picture(step, grid, volumes, runs, target) -> Image.Image:
     now = {name: {step: snapshots[step]} for name, snapshots in volumes.items()}
     title = f"Step {step}, learning rate 1e-3"
     scenes = viz.snapshots_pair_figure(now, grid, target=target, surest=int((target > 0).sum()), title=title)
-    scenes.update_layout(sliders=[])
+    near = {"eye": {"x": -1.25, "y": -0.2, "z": 1.3}, "center": {"x": -0.1, "y": 0, "z": -0.1}}
+    scenes.update_layout(sliders=[], scene_camera=near, scene2_camera=near)
     floor = runs["as it stood"].summary["ladder"]["p = 1/2 everywhere"]
     whole = {name: [(s.step, s.loss) for s in run.steps] for name, run in runs.items()}
     curves = {name: curve[: max(2, step)] for name, curve in whole.items()}

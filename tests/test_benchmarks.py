@@ -143,7 +143,7 @@ def test_a_frame_is_noted_once_it_is_drawn_and_is_fresh_where_it_shows_something
         assert page.evaluate(f"({fresh})(() => (points(9), points(4)))") == [False]  # the nine were cleared away at once
 
         assert 200 <= page.evaluate(LATE) < 5000
-        assert page.evaluate("() => drawn.settled(drawn.clock(), 300)") is None
+        assert page.evaluate("() => drawn.settled(drawn.clock(), 10)") is None
         assert page.evaluate(FOLLOWED) == ["after"]
         page.evaluate("() => drawn.release()")
         assert page.evaluate("() => gl.isContextLost()")
@@ -152,12 +152,12 @@ def test_a_frame_is_noted_once_it_is_drawn_and_is_fresh_where_it_shows_something
 LATE = """async () => {
     const since = drawn.clock();
     setTimeout(() => points(5), 200);
-    return await drawn.settled(since, 5000) - since;
+    return await drawn.settled(since, 150) - since;
 }"""
 FOLLOWED = """async () => {
     const frames = drawn.follow(() => said.textContent), since = drawn.clock();
     said.textContent = 'after';
-    await drawn.settled(since, 5000, frames);
+    await drawn.settled(since, 150, frames);
     return frames.map(frame => frame.value);
 }"""
 POINTS = """() => {
@@ -183,35 +183,3 @@ POINTS = """() => {
         return new Promise(resolve => setTimeout(resolve, 100));
     };
 }"""
-
-
-@pytest.mark.slow
-@pytest.mark.browser
-def test_a_quick_run_of_the_viewers_shows_the_same_volume_in_each(tmp_path, module):
-    browser_or_skip(module)
-    results, page = quick_run("viewers", tmp_path, timeout=500)
-    (table,) = results["tables"]
-    ours = table["rows"][0]
-    assert "Mesh3d" in ours["candidate"]
-    assert ours["× first"] == ours["× update"] == ours["× frames/s"] == 1
-    covered = int(ours["pixels covered"].rstrip("%"))
-    assert covered > 10
-    for row in table["rows"]:
-        assert f"| {row['candidate']} |" in page
-        assert abs(int(row["pixels covered"].rstrip("%")) - covered) <= 10, row
-        assert row["first frame ms"] > row["build ms"] > 0
-        assert row["frames/s"] > 0
-        assert row["page MB"] > 0
-
-
-@pytest.mark.slow
-@pytest.mark.browser
-def test_a_quick_run_of_the_workbench_times_every_answer(tmp_path, module):
-    browser_or_skip(module)
-    results, page = quick_run("latency", tmp_path, timeout=500, OCCLAB_PROFILE="tiny")
-    (table,) = results["tables"]
-    assert len(table["rows"]) == 6
-    for row in table["rows"]:
-        assert f"| {row['what']} | {row['times']} |" in page
-        assert row["times"] > 0
-        assert 0 < row["median ms"] <= row["95th percentile ms"]

@@ -65,16 +65,21 @@ function lighten(glplot) {
   }
 }
 
+// All of this leans on the inside of Plotly. Where another version has it otherwise, the figure stays as Plotly makes it.
 function prepare(plot) {
-  for (const scene of scenes(plot)) {
-    if (!scene.glplot) continue; // no WebGL
-    if (!scene.occlabReady) {
-      scene.occlabReady = true;
-      lead(plot, scene);
-      onlyIfChanged(scene);
-      drawAt(plot, 1);
+  try {
+    for (const scene of scenes(plot)) {
+      if (!scene.glplot) continue; // no WebGL
+      if (!scene.occlabReady) {
+        scene.occlabReady = true;
+        lead(plot, scene);
+        onlyIfChanged(scene);
+        drawAt(plot, 1);
+      }
+      lighten(scene.glplot);
     }
-    lighten(scene.glplot);
+  } catch (error) {
+    console.warn("the scenes of a figure could not be linked", error);
   }
 }
 

@@ -64,6 +64,7 @@ class Look:
         self._plan: Slice | None = None
         self._flat_soon: Any = None
         self._counted: Picture | None = None
+        self._outcome: Any = None
         wide = {"style": {"description_width": "initial"}}
         self.frame = widgets.Dropdown(
             options=[("none yet", 0)],
@@ -184,6 +185,7 @@ class Look:
             options=steps,
             value=chosen,
             description="step",
+            disabled=self.frame.value > 0,
             tooltip="After how many steps of training; earlier steps are kept of the first frame only",
             style={"description_width": "initial"},
             layout={"width": "310px"},

@@ -27,7 +27,7 @@ _UP = {"x": 0, "y": 0, "z": 1}
 CAMERAS: dict[str, dict[str, dict[str, float]]] = {
     "behind": {"eye": {"x": -1.05, "y": -0.2, "z": 0.5}, "center": {"x": 0, "y": 0, "z": -0.14}, "up": _UP},
     "above": {"eye": {"x": -0.01, "y": 0, "z": 2.4}, "center": {"x": 0, "y": 0, "z": 0}, "up": _UP},
-    "side": {"eye": {"x": 0, "y": -1.5, "z": 0.4}, "center": {"x": 0, "y": 0, "z": -0.05}, "up": _UP},
+    "side": {"eye": {"x": 0, "y": -1.4, "z": 0.6}, "center": {"x": 0, "y": 0, "z": -0.05}, "up": _UP},
     "front": {"eye": {"x": 1.2, "y": 0, "z": 0.4}, "center": {"x": 0, "y": 0, "z": -0.1}, "up": _UP},
 }
 """Where both scenes can be seen from: from behind the car, from above, from its side, from its front."""

@@ -176,6 +176,21 @@ def test_a_paused_training_is_followed_and_kept(tab, steps_to):
     assert tab.picture.step == 5
 
 
+def test_steps_stay_out_of_reach_while_another_frame_is_shown(tab, steps_to):
+    session = tab.desk.new_session()
+    steps_to(session, 3)
+    settle(tab)
+    tab.frame.value = 1
+    settle(tab)
+    assert tab.step.disabled
+    steps_to(session, 12)  # a snapshot on the way
+    settle(tab)
+    until(tab, lambda: tab.picture.step == 12)
+    assert tab.picture.frame == 1
+    assert 10 in tab.step.options
+    assert tab.step.disabled
+
+
 def test_following_keeps_few_looks_and_never_misses_the_end(tab, monkeypatch):
     monkeypatch.setattr(look, "FOLLOW_EVERY", 0.0)
     monkeypatch.setattr(look, "MOST_LOOKS", 4)
