@@ -208,7 +208,7 @@ def test_a_kernel_that_is_killed_loses_no_run(page, own_home, monkeypatch):
         bench = Bench(page)
         bench.reads(r"\d+ to train on")
         bench.turn_to("Train")
-        kept = int(bench.reads(r"begun, not finished\s+\S+: step (\d+) of 5000")[1])
+        kept = int(bench.reads(r"begun, not finished\s+\S+:\sstep\s(\d+)\sof\s5000")[1])  # a list's spaces do not break
         assert kept >= begun, "intact up to its last flush"
         bench.press("go on")
         bench.until(lambda: bench.steps_made() > kept, "it goes on")
