@@ -6,7 +6,7 @@ from typing import Any
 
 from lab import PANEL, SECOND
 
-LONG = 45 * SECOND
+LONG = 120 * SECOND
 
 # The figures of the workbench that can be seen, those with a 3-D scene or those without.
 _FIGURES = """(deep) => [...document.querySelectorAll('.occlab .js-plotly-plot')].filter(

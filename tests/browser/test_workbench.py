@@ -87,6 +87,7 @@ def finish(bench):
 
 @pytest.mark.slow
 def test_the_plateau_its_cause_and_its_end(bench):
+    bench.page.script_errors.clear()  # of the page before
     stood, freed = plateau(bench), through_the_floor(bench)
     assert freed > 1.5 * stood, f"IoU {stood} as it stood, {freed} on logits"
     looked_at(bench)
