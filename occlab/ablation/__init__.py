@@ -3,7 +3,7 @@
 from .both_heads import loss_curves, on_both_heads, score_rows, score_table
 from .changes import setting_names
 from .correction import corrected, holm
-from .design_file import Design, read_design
+from .design_file import Design, parse_design, read_design
 from .designs import (
     Arm,
     apply,
@@ -48,6 +48,7 @@ __all__ = [
     "loss_curves",
     "on_both_heads",
     "one_change",
+    "parse_design",
     "read_design",
     "read_table",
     "recorded_about",

@@ -3,7 +3,7 @@
 Runs are ordinary runs: found again by hash, shared between notebooks.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -58,9 +58,9 @@ def on_both_heads(
     }
 
 
-def moments(steps: int) -> tuple[int, ...]:
-    """Six steps at which to keep the prediction: early ones close together, where most happens."""
-    return tuple(sorted({round(steps * share) for share in (0, 0.05, 0.15, 0.35, 0.65, 1)}))
+def moments(steps: int, shares: Sequence[float] = (0, 0.05, 0.15, 0.35, 0.65, 1)) -> tuple[int, ...]:
+    """Steps at which to keep the prediction, by default six: early ones close together, where most happens."""
+    return tuple(sorted({round(steps * share) for share in shares}))
 
 
 def loss_curves(runs: Runs) -> dict[str, dict[str, tuple[list[int], list[float]]]]:

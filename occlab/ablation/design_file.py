@@ -86,11 +86,27 @@ def read_design(path: Path | str) -> Design:
     """
     path = Path(path)
     try:
-        return _design(_read_yaml(path))
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise OcclabError(f"{path}: expected a design as YAML ({error})") from error
+    return parse_design(text, str(path))
+
+
+def parse_design(text: str, where: str) -> Design:
+    """A design from the text of such a file.
+
+    Args:
+        where: the file or table that it came from, for the message.
+
+    Raises:
+        OcclabError: as :func:`read_design`.
+    """
+    try:
+        return _design(_read_yaml(text))
     except OcclabError as error:
-        raise OcclabError(f"{path}: {error}") from error
+        raise OcclabError(f"{where}: {error}") from error
     except (TypeError, ValueError, OverflowError, AttributeError) as error:  # a date that is none, a number too large
-        raise OcclabError(f"{path}: expected a design as YAML ({str(error).partition(chr(10))[0]})") from error
+        raise OcclabError(f"{where}: expected a design as YAML ({str(error).partition(chr(10))[0]})") from error
 
 
 def _design(values: Any) -> Design:
@@ -176,15 +192,13 @@ def _one_of(value: Any, valid: list[str], what: str) -> str:
     return value
 
 
-def _read_yaml(path: Path) -> Any:
+def _read_yaml(text: str) -> Any:
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # a SafeLoader: makes plain data only
+        return yaml.load(text, Loader=_Loader)  # a SafeLoader: makes plain data only
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" in line {mark.line + 1}" if mark else ""
         raise OcclabError(f"expected YAML, found {getattr(error, 'problem', None) or 'something else'}{line}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise OcclabError(f"expected a design as YAML ({error})") from error
 
 
 class _Loader(yaml.SafeLoader):

@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import ipywidgets as widgets
@@ -14,7 +13,7 @@ from ..ablation import (
     Row,
     compare_arms,
     effects_of,
-    read_design,
+    parse_design,
     read_table,
     recorded_about,
     recorded_table,
@@ -85,10 +84,7 @@ def findings(rows: list[Row], design: str | None, measure: str) -> Findings:
     arms, higher = summary_of_arms(rows), MEASURES[measure]
     judged: dict[str, dict[str, Comparison]] = {}
     if design is not None:
-        with TemporaryDirectory() as folder:  # a design is read from a file
-            path = Path(folder) / "design.yaml"
-            path.write_text(design, encoding="utf-8")
-            effects = effects_of(read_design(path), rows, measure, higher)
+        effects = effects_of(parse_design(design, "the table's design"), rows, measure, higher)
         for group, of_group in effects.items():
             for effect in of_group:
                 judged.setdefault(" = ".join([effect.name, *effect.aliases]), {})[group] = effect.comparison

@@ -5,7 +5,6 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from .. import __version__
@@ -16,7 +15,7 @@ from ..frames import Frame
 from ..interop import write_mmdet3d
 from ..training import Batches, Run, TrainConfig, load_run
 from ..viz import CONFIG, comparison_figure, loss_figure
-from .kept_designs import document, keep
+from .kept_designs import as_design, as_text, document
 from .run_folder import rates_by_hand
 from .run_table import RunRow, curves, floors, in_words, sweep_rows, table
 
@@ -129,11 +128,8 @@ def as_design_file(config: TrainConfig) -> str:
         OcclabError: a configuration that no training would take.
     """
     values = document(config, [config.seed], {"arms": {in_words(config): {}}})
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "design.yaml"
-        keep(values, path)
-        text = path.read_text(encoding="utf-8")
-    return f"# One training: occlab ablate design.yaml, with --data for frames of your own.\n{text}"
+    as_design(values)
+    return f"# One training: occlab ablate design.yaml, with --data for frames of your own.\n{as_text(values)}"
 
 
 def write_figures(folder: Path, frame: Frame | None, to: Path, *, pictures: bool = True) -> Iterator[Path | str]:

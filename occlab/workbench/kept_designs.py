@@ -54,8 +54,12 @@ def keep(values: Mapping[str, Any], path: Path) -> None:
         if read_design(path) != design:
             raise OcclabError(f"another design named {path.stem!r} is kept already; give this one another name")
         return
-    text = yaml.dump(values, Dumper=_Dumper, sort_keys=False, default_flow_style=None, allow_unicode=True, width=120)
-    write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+    write_atomically(path, lambda partial: partial.write_text(as_text(values), encoding="utf-8"))
+
+
+def as_text(values: Mapping[str, Any]) -> str:
+    """The text of a design's file."""
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, default_flow_style=None, allow_unicode=True, width=120)
 
 
 def kept(folder: Path) -> list[Path]:

@@ -3,10 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from ..ablation import Comparison, Row, by_arm, compare, compare_arms, effects_of, read_design, recorded_about, recorded_table
+from ..ablation import Comparison, Row, by_arm, compare, compare_arms, effects_of, parse_design, recorded_about, recorded_table
 from ..ablation.both_heads import HEADS
 from ..ablation.rows import parameters
 from ..ablation.scorecard import BASE
@@ -105,10 +103,7 @@ def gains() -> dict[str, list[Gain]]:
     """
     try:
         tables = {name: recorded_table(name) for name in ("claims", "factorial", "five_fixes")}
-        with TemporaryDirectory() as folder:  # a design is read from a file
-            path = Path(folder) / "factorial.yaml"
-            path.write_text(str(recorded_about("factorial")["design"]), encoding="utf-8")
-            design = read_design(path)
+        design = parse_design(str(recorded_about("factorial")["design"]), "the recorded factorial")
     except OcclabError:
         return {}
     alone = compare_arms(tables["claims"], "held_out_iou", True)

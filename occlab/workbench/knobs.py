@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from ..ablation import both_heads
 from ..ablation.changes import changed
 from ..errors import OcclabError
 from ..losses import OccupancyLoss
@@ -393,5 +394,4 @@ def _value(config: Any, name: str) -> Any:
 
 def moments(steps: int) -> tuple[int, ...]:
     """Some twelve steps at which to keep the prediction: early ones close together, where most happens."""
-    shares = (0, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.35, 0.5, 0.65, 0.8, 1)
-    return tuple(sorted({round(steps * share) for share in shares}))
+    return both_heads.moments(steps, (0, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.35, 0.5, 0.65, 0.8, 1))

@@ -13,7 +13,7 @@ from ..viz import CONFIG
 from ..viz.dark import paint
 
 
-class _Fit(anywidget.AnyWidget):
+class Fit(anywidget.AnyWidget):
     """Shows nothing; a script in the page keeps the figure beside it as wide as its box."""
 
     _esm = Path(__file__).parent / "fit.js"
@@ -25,7 +25,7 @@ class LiveFigure:
     def __init__(self) -> None:
         self.figure: Any = None
         """The ``FigureWidget``; None before the first draw."""
-        self.widget = widgets.VBox([_Fit()], layout={"width": "100%", "min_width": "0"})
+        self.widget = widgets.VBox([Fit()], layout={"width": "100%", "min_width": "0"})
         self._layout: dict[str, Any] = {}
 
     def draw(self, figure: Any, dark: bool = False) -> bool:

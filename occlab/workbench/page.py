@@ -7,7 +7,7 @@ import traitlets
 
 
 class Page(anywidget.AnyWidget):
-    """Shows nothing; its script keeps the traits up to date, and figures as wide as their boxes."""
+    """Shows nothing; its script keeps the traits up to date, and the keys of the workbench's controls with them."""
 
     _esm = Path(__file__).parent / "page.js"
     dark = traitlets.Bool(False).tag(sync=True)

@@ -223,15 +223,15 @@ class SetUp:
             if frames
             else "There are no frames yet"
         )
-        _put(self._words, ui.card("This cannot be:", f"{problem}.", "bad") if problem else self._in_words())
-        _put(self._remarks, "".join(ui.card("", remark, "warn") for remark in ([] if problem else remarks(self._config))))
+        ui.put(self._words, ui.card("This cannot be:", f"{problem}.", "bad") if problem else self._in_words())
+        ui.put(self._remarks, "".join(ui.card("", remark, "warn") for remark in ([] if problem else remarks(self._config))))
 
     def _in_words(self) -> str:
         config, changed = self._config, differences(self._config)
         listed = " · ".join(f"{label} {choice}" for label, choice in changed.items())
         seconds = self._seconds_a_step(config)
         long = (
-            f"about {_duration(seconds * config.steps)}, by the last such training"
+            f"about {ui.duration(seconds * config.steps)}, by the last such training"
             if seconds
             else "how long is known after a first run"
         )
@@ -310,14 +310,3 @@ def _names() -> list[str]:
 def _cost(config: TrainConfig) -> tuple[Any, ...]:
     """What the time of a step depends on; turned frames are voxelised anew in every step."""
     return config.model, config.grid, config.batch_size, config.precision, config.rotation > 0
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _put(place: widgets.HTML, text: str) -> None:
-    if place.value != text:
-        place.value = text

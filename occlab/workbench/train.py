@@ -13,6 +13,7 @@ from ..training import Batches, Run, Step, load_run, run_ladder, settled
 from . import ui
 from .charts import HEIGHT, LiveCurves
 from .desk import Desk
+from .live_figure import Fit
 from .run_folder import unfinished
 from .session import Session
 
@@ -105,7 +106,7 @@ class Train:
         self._visible = True
         if self._curves is None:
             self._curves = LiveCurves(self.desk.dark)
-            self._plot.children = (self._curves.figure,)
+            self._plot.children = (Fit(), self._curves.figure)
             self._overlay()
         self._paint()
         self._frame()
@@ -289,9 +290,9 @@ class Train:
         cards = ui.error_card(self._problem) if self._problem else ""
         cards += ui.error_card(session.message, session.traceback) if failed else ""
         cards += ui.card("Waiting.", session.message, "warn") if state == "waiting" else ""
-        _set(self._cards, cards)
+        ui.put(self._cards, cards)
         self._cards.layout.display = "block" if cards else "none"
-        _set(self._readouts, readouts(steps, self._ladder) if steps else "")
+        ui.put(self._readouts, readouts(steps, self._ladder) if steps else "")
         ui.say(self._rate_note, self._rate_words(session))
 
     def _say_progress(self, session: Session | None, state: str, logged: int) -> None:
@@ -302,9 +303,9 @@ class Train:
         stopping = self._stopping is not None
         words = "preparing the frames and the network" if state == "running" and not logged else STATES[state]
         words = "stopping after the step in progress" if stopping else words
-        _set(self._state, f'<b role="status">{html.escape(words)}</b>')
+        ui.put(self._state, f'<b role="status">{html.escape(words)}</b>')
         left = session.remaining_seconds if session is not None and state != "finished" else None
-        parts = [f"step {made} of {total}", f"{duration(left)} left" if left else ""]
+        parts = [f"step {made} of {total}", f"{ui.duration(left)} left" if left else ""]
         if state in _ACTIVE and made < logged:
             parts.append(f"making steps {made + 1} to {logged} again, which no checkpoint had")
         ui.say(self._words, ", ".join(filter(None, parts)))
@@ -325,7 +326,7 @@ class Train:
         changed = session is not None and (desk.config != session.config or _names(desk.frames) != _names(session.frames))
         if changed:
             body = f"Set up says “{desk.name}” now; this is {session.name}."
-            _set(self._changed, ui.card("The set-up has changed.", body, "warn"))
+            ui.put(self._changed, ui.card("The set-up has changed.", body, "warn"))
         self._changed_row.layout.display = "flex" if changed else "none"
         self._train_new.disabled = self._busy or not desk.frames
 
@@ -366,19 +367,5 @@ def _floor(ladder: Ladder, loss: float) -> tuple[str, str]:
     return "nearest floor", f"{value}, the loss {abs(above):.0%} {'over' if above > 0 else 'under'} it"
 
 
-def duration(seconds: float) -> str:
-    """A length of time in words, to two digits or so."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    if seconds < 90 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
-
-
 def _names(frames: tuple[Frame, ...]) -> list[Any]:
     return [(frame.name, frame.source) for frame in frames]
-
-
-def _set(widget: widgets.HTML, value: str) -> None:
-    if widget.value != value:
-        widget.value = value

@@ -59,9 +59,22 @@ def note(text: str = "", *, quiet: bool = False) -> widgets.HTML:
 
 def say(note: widgets.HTML, text: str) -> None:
     """Let a note say this, whatever characters are in it."""
-    said = html.escape(text)
-    if note.value != said:
-        note.value = said
+    put(note, html.escape(text))
+
+
+def put(place: widgets.HTML, text: str) -> None:
+    """Let it show this HTML; what it shows already is not sent again."""
+    if place.value != text:
+        place.value = text
+
+
+def duration(seconds: float) -> str:
+    """A length of time in words, to two digits or so."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
 
 
 def card(title: str, body: str = "", kind: str = "plain") -> str:

@@ -16,7 +16,7 @@ from ..viz import slices, theme, voxels
 from ..viz.dark import paint, shade
 from ..viz.mesh import _RUN_AND_MERGE, Mesh, _corners, _merge, _narrow, _weld
 from .link import Link
-from .live_figure import _Fit
+from .live_figure import Fit
 
 MAX_VOXELS = 100_000
 """Most voxels of a volume that are drawn one by one; of more, blocks are drawn."""
@@ -372,4 +372,4 @@ def _small(height: int) -> dict[str, Any]:
 
 def _box(*parts: Any) -> widgets.VBox:
     """A live figure, and the script that keeps it as wide as its place."""
-    return widgets.VBox([_Fit(), *parts], layout={"width": "100%", "min_width": "0"})
+    return widgets.VBox([Fit(), *parts], layout={"width": "100%", "min_width": "0"})

@@ -4,7 +4,7 @@ of its own."""
 import re
 from typing import Any
 
-from lab import PANEL, SECOND
+from lab import PANEL, SECOND, scene_pixels
 
 LONG = 120 * SECOND
 
@@ -104,17 +104,7 @@ class Bench:
 
     def scene(self) -> dict[str, int]:
         """The 3-D scene that can be seen: its pixels, how many colours, and a number that stands for the picture."""
-        return self.page.evaluate(f"""() => {{
-            const plot = ({_FIGURES})(true)[0];
-            if (!plot?._fullLayout.scene._scene?.glplot) return {{pixels: 0, colours: 0, picture: 0}};
-            const view = plot._fullLayout.scene._scene.glplot; view.redraw();
-            const gl = view.gl, width = gl.drawingBufferWidth, height = gl.drawingBufferHeight;
-            const bytes = new Uint8Array(4 * width * height);
-            gl.readPixels(0, 0, width, height, gl.RGBA, gl.UNSIGNED_BYTE, bytes);
-            let picture = 0;
-            for (const word of new Uint32Array(bytes.buffer)) picture = (Math.imul(picture, 31) + word) | 0;
-            return {{pixels: width * height, colours: new Set(new Uint32Array(bytes.buffer)).size, picture}};
-        }}""")
+        return scene_pixels(self.page, f"({_FIGURES})(true)[0]?._fullLayout.scene")
 
     def changed_scene(self, before: dict[str, int]) -> dict[str, int]:
         """Wait until the picture is another one."""

@@ -155,14 +155,22 @@ def scroll_to_scene(page) -> None:
     page.wait_for_timeout(1.5 * SECOND)
 
 
-def scene_pixels(page) -> dict[str, int]:
-    """What the WebGL canvas of the first 3-D figure shows: how many pixels, and how many different colours."""
+def scene_pixels(page, scene: str = SCENE) -> dict[str, int]:
+    """What the WebGL canvas of a 3-D scene shows: how many pixels, how many different colours, and a number that stands for the
+    picture; all 0 where nothing is drawn yet.
+
+    Args:
+        scene: script that finds it on the page; by default that of the first figure.
+    """
     return page.evaluate(f"""() => {{
-        const plot = {SCENE}._scene.glplot; plot.redraw();
+        const plot = ({scene})?._scene?.glplot;
+        if (!plot) return {{pixels: 0, colours: 0, picture: 0}};
+        plot.redraw();
         const gl = plot.gl, width = gl.drawingBufferWidth, height = gl.drawingBufferHeight;
         const bytes = new Uint8Array(4 * width * height);
         gl.readPixels(0, 0, width, height, gl.RGBA, gl.UNSIGNED_BYTE, bytes);
-        return {{pixels: width * height, colours: new Set(new Uint32Array(bytes.buffer)).size}};
+        const words = new Uint32Array(bytes.buffer), picture = words.reduce((sum, word) => (Math.imul(sum, 31) + word) | 0, 7);
+        return {{pixels: width * height, colours: new Set(words).size, picture}};
     }}""")
 
 

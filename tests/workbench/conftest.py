@@ -8,6 +8,7 @@ import pytest
 from occlab.frames import read_frames
 from occlab.settings import PROFILES
 from occlab.training import preset, train
+from occlab.workbench.desk import Desk
 from occlab.workbench.session import Session
 
 LONG = 120
@@ -42,6 +43,37 @@ def make(config, frames, tmp_path):
     yield new
     for session in made:
         session.close()
+
+
+@pytest.fixture
+def make_desk(frames, tmp_path, monkeypatch):
+    """(changes of ``Desk.set_up``): a desk over frames and a root of its own, at profile tiny."""
+    made = []
+
+    def new(**changes):
+        monkeypatch.setenv("OCCLAB_PROFILE", "tiny")
+        made.append(Desk(tmp_path / "runs"))
+        made[-1].set_up(frames=frames[:2], held_out=frames[2:], **changes)
+        return made[-1]
+
+    yield new
+    for desk in made:
+        desk.close()
+
+
+@pytest.fixture
+def pump(desk):
+    """(condition): do what was posted to the test's desk until it is so."""
+
+    def until(condition):
+        for _ in range(100 * LONG):
+            desk.pump()
+            if condition():
+                return
+            time.sleep(0.01)
+        raise AssertionError("it did not happen")
+
+    return until
 
 
 @pytest.fixture

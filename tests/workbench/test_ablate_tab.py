@@ -10,7 +10,6 @@ from occlab.settings import PROFILES
 from occlab.training import preset
 from occlab.viz.dark import PAPER
 from occlab.workbench.ablate import Ablate
-from occlab.workbench.desk import Desk
 from occlab.workbench.kept_designs import as_design, document
 from occlab.workbench.latest import Latest
 from occlab.workbench.levels import AS_SET_UP, comparison
@@ -25,12 +24,8 @@ def short():
 
 
 @pytest.fixture
-def desk(tmp_path, short, frames, monkeypatch):
-    monkeypatch.setenv("OCCLAB_PROFILE", "tiny")
-    made = Desk(tmp_path / "runs")
-    made.set_up(config=short, name="as it stood", frames=frames[:2], held_out=frames[2:], source="a store")
-    yield made
-    made.close()
+def desk(make_desk, short):
+    return make_desk(config=short, name="as it stood", source="a store")
 
 
 @pytest.fixture
@@ -50,21 +45,6 @@ def open_tab(desk):
 @pytest.fixture
 def tab(open_tab):
     return open_tab()
-
-
-@pytest.fixture
-def pump(desk):
-    """Do what was posted until something is so."""
-
-    def until(condition):
-        for _ in range(100 * LONG):
-            desk.pump()
-            if condition():
-                return
-            threading.Event().wait(0.01)
-        raise AssertionError("it did not happen")
-
-    return until
 
 
 def weighed(tab, pump):

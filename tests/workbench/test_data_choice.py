@@ -33,19 +33,6 @@ def data(desk):
     return DataChoice(desk, TINY)
 
 
-@pytest.fixture
-def pump(desk):
-    def until(happened):
-        for _ in range(100 * LONG):
-            desk.pump()
-            if happened():
-                return
-            threading.Event().wait(0.01)
-        raise AssertionError("it did not happen")
-
-    return until
-
-
 def open_folder(data, folder, pump):
     data._kind.value = FOLDER
     data._picker._field.value = str(folder)

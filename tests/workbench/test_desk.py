@@ -13,21 +13,8 @@ LONG = 120
 
 
 @pytest.fixture
-def desk(tmp_path, config, frames, monkeypatch):
-    monkeypatch.setenv("OCCLAB_PROFILE", "tiny")
-    made = Desk(tmp_path / "runs")
-    made.set_up(config=config, name="repaired, briefly", frames=frames[:2], held_out=frames[2:], source="a test")
-    yield made
-    made.close()
-
-
-def _pump_until(desk, happened):
-    for _ in range(100 * LONG):
-        desk.pump()
-        if happened():
-            return
-        threading.Event().wait(0.01)
-    raise AssertionError("it did not happen")
+def desk(make_desk, config):
+    return make_desk(config=config, name="repaired, briefly", source="a test")
 
 
 def test_everybody_is_told_in_order_and_one_that_fails_keeps_nobody_from_it(desk):
@@ -77,22 +64,22 @@ def test_in_a_kernel_the_event_loop_pumps(tmp_path, monkeypatch):
     assert seen[1] is here, "widgets are touched on their own thread"
 
 
-def test_a_job_that_fails_is_taken_by_whom_it_concerns_else_told_of(desk):
+def test_a_job_that_fails_is_taken_by_whom_it_concerns_else_told_of(desk, pump):
     failures, results = [], []
 
     def job():
         raise OcclabError("no such thing")
 
     desk.work(job, results.append, failures.append, what="failing")
-    _pump_until(desk, lambda: failures)
+    pump(lambda: failures)
     assert str(failures[0]) == "no such thing"
     desk.on("error", lambda: results.append(desk.error[0]))
     desk.work(job, results.append, what="failing")
-    _pump_until(desk, lambda: results)
+    pump(lambda: results)
     assert results == ["no such thing"]
 
 
-def test_a_training_tells_of_its_progress_and_becomes_a_run(desk):
+def test_a_training_tells_of_its_progress_and_becomes_a_run(desk, pump):
     told = []
     for event in ("session", "progress", "runs"):
         desk.on(event, lambda event=event: told.append(event))
@@ -101,7 +88,7 @@ def test_a_training_tells_of_its_progress_and_becomes_a_run(desk):
     assert told == ["session"]
     assert session.folder.name.startswith("repaired-briefly-")
     session.start()
-    _pump_until(desk, lambda: session.state == "finished" and told[-1] == "runs")
+    pump(lambda: session.state == "finished" and told[-1] == "runs")
     assert "progress" in told
     (run,) = desk.runs()
     assert run.folder == session.folder
@@ -109,7 +96,7 @@ def test_a_training_tells_of_its_progress_and_becomes_a_run(desk):
     assert desk.runs()[0] is run, "what has not changed is not read again"
 
 
-def test_another_training_stops_the_one_before_and_only_it_is_heard(desk):
+def test_another_training_stops_the_one_before_and_only_it_is_heard(desk, pump):
     first = desk.new_session()
     first.step(3)
     assert first.wait(LONG)
@@ -117,7 +104,7 @@ def test_another_training_stops_the_one_before_and_only_it_is_heard(desk):
     assert desk.session is second
     assert first.wait(LONG)
     second.step(2)
-    _pump_until(desk, lambda: second.state == "paused")
+    pump(lambda: second.state == "paused")
     assert first.state == "stopped"
     assert len(second.steps) == 5, "it goes on in the same folder"
 

@@ -13,7 +13,6 @@ from occlab.diagnosis import diagnose_log, read_log
 from occlab.losses import OccupancyLoss
 from occlab.settings import PROFILES
 from occlab.training import Batches, load_run, preset
-from occlab.workbench.desk import Desk
 from occlab.workbench.diagnose import Diagnose, examine, known_of
 from occlab.workbench.open_run import BUILDING
 
@@ -26,12 +25,8 @@ def stood():
 
 
 @pytest.fixture
-def desk(tmp_path, stood, frames, monkeypatch):
-    monkeypatch.setenv("OCCLAB_PROFILE", "tiny")
-    made = Desk(tmp_path / "runs")
-    made.set_up(config=stood, name="as it stood", frames=frames[:2], held_out=frames[2:], source="a store")
-    yield made
-    made.close()
+def desk(make_desk, stood):
+    return make_desk(config=stood, name="as it stood", source="a store")
 
 
 @pytest.fixture
@@ -39,21 +34,6 @@ def tab(desk):
     made = Diagnose(desk)
     made.show()
     return made
-
-
-@pytest.fixture
-def pump(desk):
-    """Do what was posted until something is so."""
-
-    def until(condition):
-        for _ in range(100 * LONG):
-            desk.pump()
-            if condition():
-                return
-            threading.Event().wait(0.01)
-        raise AssertionError("it did not happen")
-
-    return until
 
 
 @pytest.fixture

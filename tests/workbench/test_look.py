@@ -10,7 +10,6 @@ import torch
 from occlab.training import Batches, make_fabric, predict
 from occlab.viz import theme
 from occlab.workbench import look
-from occlab.workbench.desk import Desk
 from occlab.workbench.look import NOW, Look
 from occlab.workbench.run_folder import hold, release
 
@@ -18,13 +17,10 @@ LONG = 120
 
 
 @pytest.fixture
-def desk(tmp_path, config, frames, monkeypatch):
-    monkeypatch.setenv("OCCLAB_PROFILE", "tiny")
-    made = Desk(tmp_path / "runs")
-    made.set_up(config=config, name="repaired", frames=frames[:2], held_out=frames[2:], source="a test")
+def desk(make_desk, config):
+    made = make_desk(config=config, name="repaired", source="a test")
     made.on("error", lambda: pytest.fail(made.error[1]))
-    yield made
-    made.close()
+    return made
 
 
 @pytest.fixture

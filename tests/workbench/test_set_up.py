@@ -1,6 +1,5 @@
 """The tab in which a training is set up: what a person turns, reads and presses."""
 
-import threading
 from dataclasses import replace
 
 import pytest
@@ -27,19 +26,6 @@ def desk(tmp_path, frames, monkeypatch):
 @pytest.fixture
 def tab(desk):
     return SetUp(desk)
-
-
-@pytest.fixture
-def pump(desk):
-    def until(happened):
-        for _ in range(100 * LONG):
-            desk.pump()
-            if happened():
-                return
-            threading.Event().wait(0.01)
-        raise AssertionError("it did not happen")
-
-    return until
 
 
 def turn(tab, **choices):

@@ -8,23 +8,20 @@ import pytest
 from occlab import OcclabError
 from occlab.training import Batches, load_run
 from occlab.viz import dark
-from occlab.workbench import charts
+from occlab.workbench import charts, ui
 from occlab.workbench.desk import Desk
 from occlab.workbench.run_folder import hold, release
-from occlab.workbench.train import Train, duration
+from occlab.workbench.train import Train
 
 LONG = 120
 
 
 @pytest.fixture
-def desk(tmp_path, config, frames, monkeypatch):
-    monkeypatch.setenv("OCCLAB_PROFILE", "tiny")
+def desk(make_desk, config, monkeypatch):
     monkeypatch.setattr(charts, "PATIENCE", 0.0)  # there is no browser to wait for
-    made = Desk(tmp_path / "runs")
-    made.set_up(config=config, name="repaired", frames=frames[:2], held_out=frames[2:], source="a test")
+    made = make_desk(config=config, name="repaired", source="a test")
     made.on("error", lambda: pytest.fail(made.error[1]))
-    yield made
-    made.close()
+    return made
 
 
 @pytest.fixture
@@ -313,7 +310,7 @@ def test_the_curves_follow_the_theme(tab):
 
 @pytest.mark.parametrize(("seconds", "said"), [(0.2, "1 s"), (42.4, "42 s"), (150, "2 min"), (9000, "2.5 h")])
 def test_times_in_words(seconds, said):
-    assert duration(seconds) == said
+    assert ui.duration(seconds) == said
 
 
 def test_every_control_says_what_it_is(tab):
