@@ -29,8 +29,8 @@ test: .venv/ready-test ## set up, then lint, unit tests, notebooks, a real brows
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m nbstripout --verify --keep-output --keep-count --keep-id notebooks/*.ipynb
-	$(PY) -m pytest --durations=10 --nbval-lax --nbval-current-env --nbval-cell-timeout=900 --doctest-modules \
-		tests notebooks occlab
+	$(PY) -m pytest -n 2 --dist loadfile --durations=10 --doctest-modules --ignore tests/browser tests occlab
+	$(PY) -m pytest --durations=10 --nbval-lax --nbval-current-env --nbval-cell-timeout=900 notebooks tests/browser
 
 lab: .venv/ready-course ## open JupyterLab on the first notebook
 	$(PY) -m jupyterlab notebooks/00_start_here.ipynb

@@ -1,4 +1,4 @@
-"""One JupyterLab and one browser for all these tests: each takes seconds to start."""
+"""One JupyterLab for all these tests and one browser a file: each takes seconds to start."""
 
 import shutil
 from pathlib import Path
@@ -32,13 +32,14 @@ def lab(course, tmp_path_factory):
         yield address
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def browser():
+    """Closed with its file: Playwright runs an event loop in this thread, which no other test may find running."""
     with headless_browser() as browser:
         yield browser
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def lab_page(browser):
     return new_page(browser)
 
