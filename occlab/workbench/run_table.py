@@ -52,6 +52,8 @@ class RunRow:
     """Fingerprints of the frames; runs with different ones cannot be compared."""
     identity: str
     """The run's hash."""
+    number: int = 1
+    """Which run of this configuration and seed it is; there is a second one where a run was reset or continued by hand."""
 
     @property
     def folder(self) -> Path:
@@ -71,9 +73,10 @@ class RunRow:
 
     @property
     def label(self) -> str:
-        """Name, seed and state, for a list to choose from."""
+        """Name, seed and state, for a list to choose from: another one for every run."""
         state = ", not finished" if self.run.summary is None else ""
-        return f"{self.name} \N{MIDDLE DOT} seed {self.seed}{state}"
+        number = f", run {self.number}" if self.number > 1 else ""
+        return f"{self.name} \N{MIDDLE DOT} seed {self.seed}{number}{state}"
 
     @property
     def settled_loss(self) -> float | None:
@@ -140,7 +143,9 @@ def table(runs: Sequence[Run]) -> list[RunRow]:
             name = ", ".join([_WORDS[like], *odd, *(["rate moved by hand"] if by_hand else [])])
             taken = sum(other == name or other.startswith(f"{name} (") for other in names.values())
             names[like, data, by_hand] = f"{name} ({taken + 1})" if taken else name
-        rows.append(RunRow(run, names[like, data, by_hand], data, identity))
+        name = names[like, data, by_hand]
+        number = 1 + sum((row.name, row.seed) == (name, run.config.seed) for row in rows)
+        rows.append(RunRow(run, name, data, identity, number))
     return rows[::-1]
 
 

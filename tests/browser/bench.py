@@ -1,10 +1,19 @@
 """The workbench as a person has it before them: tabs, fields and buttons by what is written on them, in JupyterLab or on a page
 of its own."""
 
+import os
 import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from lab import PANEL, SECOND, scene_pixels
+from lab import PANEL, SECOND, open_notebook, scene_pixels
+
+SCREENSHOTS = Path(__file__).parents[2] / "build" / "screenshots"
 
 LONG = 120 * SECOND
 
@@ -26,10 +35,14 @@ def run_cell(page: Any, holding: str) -> None:
 
 
 class Bench:
-    """The workbench of a page, which must show it already."""
+    """The workbench of a page, which must show it already.
 
-    def __init__(self, page: Any) -> None:
-        self.page = page
+    Args:
+        where: the beginning of its screenshots' names.
+    """
+
+    def __init__(self, page: Any, where: str = "served") -> None:
+        self.page, self.where = page, where
         self.root = page.locator(".occlab").last
         self.root.wait_for(timeout=150 * SECOND)
 
@@ -97,6 +110,12 @@ class Bench:
         return self.page.evaluate(f"""() => Object.fromEntries(({_FIGURES})(false).flatMap(plot => plot._fullData)
             .filter(trace => trace.name && trace.y?.length).map(trace => [trace.name, Array.from(trace.y).slice(-20)]))""")
 
+    def keep(self, name: str) -> None:
+        """A screenshot."""
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        self.root.scroll_into_view_if_needed()
+        self.page.screenshot(path=SCREENSHOTS / f"{self.where}-{name}.png")
+
     def written(self) -> list[str]:
         """The texts written into the figures that can be seen."""
         return self.page.evaluate(f"""() => [...({_FIGURES})(false), ...({_FIGURES})(true)].flatMap(
@@ -109,3 +128,25 @@ class Bench:
     def changed_scene(self, before: dict[str, int]) -> dict[str, int]:
         """Wait until the picture is another one."""
         return self.until(lambda: (now := self.scene())["picture"] != before["picture"] and now, "the 3-D picture has changed")
+
+
+def opened(page: Any, address: str) -> Bench:
+    """The workbench of the notebook, in JupyterLab."""
+    open_notebook(page, address, "notebooks/10_workbench.ipynb")
+    run_cell(page, "Workbench()")
+    return Bench(page, "lab")
+
+
+@contextmanager
+def served(runs: Path, theme: str = "light") -> Iterator[tuple[str, subprocess.Popen]]:
+    """``occlab workbench``; yields the address of its page, and its process."""
+    command = [sys.executable, "-m", "occlab", "workbench", "--no-browser", "--runs", str(runs), "--profile", "tiny"]
+    server = subprocess.Popen([*command, "--theme", theme], stdout=subprocess.PIPE, text=True, env=os.environ)
+    try:
+        line = server.stdout.readline()
+        found = re.search(r"http://\S+", line)
+        assert found, line
+        yield found[0], server
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.communicate(timeout=60)

@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 from lab import BROWSER, headless_browser, jupyterlab, new_page
 
+from occlab.settings import PROFILES, home
+from occlab.training import split_frames
+
 REPOSITORY = Path(__file__).parents[2]
 
 
@@ -49,3 +52,19 @@ def page(lab_page):
     """The page in which JupyterLab is loaded once, its script errors forgotten."""
     lab_page.script_errors.clear()
     return lab_page
+
+
+@pytest.fixture(scope="package")
+def own_home(tmp_path_factory):
+    """Runs of its own; the streets are those that are there already."""
+    split_frames(None, PROFILES["tiny"])
+    folder = tmp_path_factory.mktemp("home")
+    (folder / "frames").symlink_to(home() / "frames")
+    return folder
+
+
+@pytest.fixture(scope="package")
+def own_lab(course, own_home, tmp_path_factory):
+    settings = tmp_path_factory.mktemp("settings")
+    with jupyterlab(course, settings, OCCLAB_PROFILE="tiny", OCCLAB_HOME=str(own_home)) as address:
+        yield address

@@ -15,6 +15,9 @@ MESSAGES = re.compile(
 )
 """What JupyterLab writes in the place of an output that it cannot show."""
 
+LOOKS = ("scrolling", "overlaps", "cutOff", "faint")
+"""What of ``inspect.js`` a screen is looked at with."""
+
 FEWEST = 100
 """Pixels that the data of a figure changes at least; a line of 100 pixels does."""
 
@@ -29,6 +32,16 @@ def faults(page: Page) -> list[str]:
     found += places.evaluate_all("all => all.flatMap((e, i) => seen.scrolling(e).map(fault => `cell ${i}: ${fault}`))")
     lost = page.evaluate("seen.lost()") - lost
     return found + [f"{lost} WebGL contexts were lost"] * (lost > 0) + [f"script error: {e}" for e in page.script_errors]
+
+
+def screen_faults(page: Page, root: Locator) -> list[str]:
+    """A sentence for each fault of what can be seen of an element, such as a tab of the workbench: what lies over other
+    things, scrolls on its own, is cut off, is hard to read, or is an empty figure."""
+    found = [fault for look in LOOKS for fault in root.evaluate(f"e => seen.{look}(e)")]
+    figures = root.locator(".js-plotly-plot:visible")
+    for i in range(figures.count()):
+        found += figure_faults(page, figures.nth(i))
+    return found
 
 
 def cell_faults(page: Page, cell: Locator, wanted: list[dict]) -> list[str]:

@@ -86,5 +86,72 @@ window.seen = (() => {
     return found;
   }
 
-  return { lost: () => lost, shown, named, rgb, drawn, sceneInk, hideTraces, contents, scrolling };
+  const CONTROLS = "button, select, input, textarea, a, [role=tab], [role=slider], .widget-label, .widget-readout, .js-plotly-plot";
+
+  // Pairs of controls, labels and figures of which one lies over the other.
+  function overlaps(root) {
+    const parts = [...root.querySelectorAll(CONTROLS)].filter(shown).filter((e) => !e.parentElement.closest(".js-plotly-plot"));
+    const boxes = parts.map((part) => part.getBoundingClientRect());
+    const found = [];
+    for (let i = 0; i < parts.length; i++) {
+      for (let j = i + 1; j < parts.length; j++) {
+        const [a, b] = [boxes[i], boxes[j]];
+        const wide = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+        const high = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+        if (wide > 1 && high > 1 && !parts[i].contains(parts[j]) && !parts[j].contains(parts[i]))
+          found.push(`${titled(parts[i])} and ${titled(parts[j])} overlap by ${Math.round(wide)} x ${Math.round(high)} px`);
+      }
+    }
+    return found;
+  }
+
+  const titled = (element) => `${named(element)} ${JSON.stringify((element.innerText || element.title || "").slice(0, 30))}`;
+
+  // Labels that are cut off where their room ends.
+  function cutOff(root) {
+    return [...root.querySelectorAll("button, .widget-label, .widget-readout, [role=tab], .lm-TabBar-tabLabel")].filter(shown)
+      .filter((element) => element.scrollWidth > element.clientWidth + 1 && element.clientWidth)
+      .map((element) => `${titled(element)} is cut off: ${element.scrollWidth} in ${element.clientWidth} px`);
+  }
+
+  function luminance([r, g, b]) {
+    const linear = (v) => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+    return 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
+  }
+
+  const over = (top, below) => [0, 1, 2].map((i) => top[3] * top[i] + (1 - top[3]) * below[i]);
+
+  function background(element) {
+    const layers = [];
+    for (let e = element; e; e = e.parentElement) {
+      const colour = rgb(getComputedStyle(e).backgroundColor);
+      layers.push(colour);
+      if (colour[3] === 1) break;
+    }
+    return layers.reverse().reduce((below, layer) => over(layer, below), [255, 255, 255]);
+  }
+
+  // Texts whose contrast is under the 4.5 : 1 of WCAG's level AA, 3 : 1 where they are large. What is disabled may be faint, and
+  // a symbol is no text.
+  function faint(root) {
+    const found = new Map();
+    const walker = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
+    for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+      const element = node.parentElement, text = node.textContent.trim();
+      if (!/[\p{L}\p{N}]/u.test(text) || element.closest(":disabled, style, script, option") || !shown(element)) continue;
+      const style = getComputedStyle(element), size = parseFloat(style.fontSize);
+      let ink = rgb(element.closest("svg") ? style.fill : style.color);
+      for (let e = element; e && e !== root; e = e.parentElement) ink = [...ink.slice(0, 3), ink[3] * getComputedStyle(e).opacity];
+      const ground = background(element);
+      const [dark, light] = [luminance(over(ink, ground)), luminance(ground)].sort((a, b) => a - b);
+      const ratio = (light + 0.05) / (dark + 0.05);
+      const large = size >= 24 || (size >= 18.66 && style.fontWeight >= 700);
+      const said = `${JSON.stringify(text.slice(0, 40))} of ${named(element)} has a contrast of ${ratio.toFixed(2)}`;
+      if (ratio < (large ? 3 : 4.5)) found.set(`${named(element)} ${ratio.toFixed(2)}`, said);
+    }
+    return [...found.values()];
+  }
+
+  return { lost: () => lost, shown, named, rgb, drawn, sceneInk, hideTraces, contents, scrolling, overlaps, cutOff,
+    faint };
 })();

@@ -1,64 +1,14 @@
 """A person at the workbench: the plateau, its cause and its end, in JupyterLab and on the page of ``occlab workbench``."""
 
-import os
 import re
-import signal
-import subprocess
-import sys
-from contextlib import contextmanager
-from pathlib import Path
 
 import psutil
 import pytest
-from bench import Bench, run_cell
-from lab import jupyterlab, open_notebook
+from bench import Bench, opened, served
 
-from occlab.settings import PROFILES, home
-from occlab.training import split_frames
-
-SCREENSHOTS = Path(__file__).parents[2] / "build" / "screenshots"
 STEPS = 500  # a tiny run is on its floor by then
 HALF = 1.152
 """What p = 1/2 everywhere costs on the tiny streets is above this."""
-
-
-@contextmanager
-def served(runs):
-    """The page of ``occlab workbench``; yields its address and its process."""
-    command = [sys.executable, "-m", "occlab", "workbench", "--no-browser", "--runs", str(runs), "--profile", "tiny"]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ)
-    try:
-        line = server.stdout.readline()
-        found = re.search(r"http://\S+", line)
-        assert found, line
-        yield found[0], server
-    finally:
-        server.send_signal(signal.SIGINT)
-        server.communicate(timeout=60)
-
-
-@pytest.fixture(scope="module")
-def own_home(tmp_path_factory):
-    """Runs of its own; the streets are those that are there already."""
-    split_frames(None, PROFILES["tiny"])
-    folder = tmp_path_factory.mktemp("home")
-    (folder / "frames").symlink_to(home() / "frames")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def own_lab(course, own_home, tmp_path_factory):
-    settings = tmp_path_factory.mktemp("settings")
-    with jupyterlab(course, settings, OCCLAB_PROFILE="tiny", OCCLAB_HOME=str(own_home)) as address:
-        yield address
-
-
-def opened(page, address):
-    """The workbench of the notebook, in JupyterLab."""
-    page.where = "lab"
-    open_notebook(page, address, "notebooks/10_workbench.ipynb")
-    run_cell(page, "Workbench()")
-    return Bench(page)
 
 
 @pytest.fixture(params=["lab", "served"])
@@ -67,16 +17,9 @@ def bench(request, page, own_home, monkeypatch):
         yield opened(page, request.getfixturevalue("own_lab"))
     else:
         monkeypatch.setenv("OCCLAB_HOME", str(own_home))
-        page.where = "served"
         with served(own_home / "served" / "runs") as (address, _):
             page.goto(address)
             yield Bench(page)
-
-
-def keep(bench, name):
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    bench.root.scroll_into_view_if_needed()
-    bench.page.screenshot(path=SCREENSHOTS / f"{bench.page.where}-{name}.png")
 
 
 def finish(bench):
@@ -105,7 +48,7 @@ def plateau(bench):
     bench.reads(r"\d+ to train on")
     bench.choose("preset", "as it stood")
     bench.write("steps", str(STEPS))
-    keep(bench, "set-up")
+    bench.keep("set-up")
     bench.press("train this")
     finish(bench)
     bench.reads(r"(?s)floor within 1 % of it.*p = 1/2 everywhere")
@@ -115,7 +58,7 @@ def plateau(bench):
     assert len(found) == 1, " | ".join(written)
     (floor,) = found
     assert max(abs(value / floor - 1) for value in loss) < 0.05, (loss, floor)
-    keep(bench, "train-plateau")
+    bench.keep("train-plateau")
     return iou(bench)
 
 
@@ -127,7 +70,7 @@ def through_the_floor(bench):
     bench.press("train this")
     finish(bench)
     assert bench.curves()["loss"][-1] < HALF
-    keep(bench, "train-logits")
+    bench.keep("train-logits")
     return iou(bench)
 
 
@@ -143,7 +86,7 @@ def looked_at(bench):
     bench.slide("threshold", "ArrowLeft", 8)
     bench.reads(r"p > 0\.42")
     second = bench.changed_scene(first)
-    keep(bench, "look")
+    bench.keep("look")
     bench.slide("step", "Home")
     bench.reads("after 0 steps")
     third = bench.changed_scene(second)
@@ -173,7 +116,7 @@ def compared(bench):
     """Both runs side by side, one of them the yardstick."""
     bench.turn_to("Compare")
     bench.until(lambda: sum("as it stood" in text or "logits" in text for text in bench.written()) > 0, "curves are labelled")
-    keep(bench, "compare")
+    bench.keep("compare")
 
 
 def diagnosed(bench):
@@ -186,14 +129,14 @@ def diagnosed(bench):
     bench.turn_to("Diagnose")
     bench.press("diagnose the training")
     bench.reads("bounded-output")
-    keep(bench, "diagnose")
+    bench.keep("diagnose")
 
 
 def taken_home(bench):
     bench.turn_to("Take home")
     bench.press("configuration")
     bench.reads(r"\.yaml")
-    keep(bench, "take-home")
+    bench.keep("take-home")
 
 
 @pytest.mark.slow

@@ -142,6 +142,14 @@ def test_seeds_share_a_name_and_anything_else_has_its_own(root, desk):
     assert names["a-5"] == "as it stood, 30 steps"  # only what is unusual is said
 
 
+def test_no_two_runs_are_listed_alike(root, desk):
+    for name in ("a-1", "a-2", "b-1"):
+        write_run(root, name, config(3 if name != "b-1" else 4), made=summary(1.2, 0.25, floor=HALF, half=1.25))
+    labels = [row.label for row in rows_of(desk)]
+    assert len(set(labels)) == len(labels) == 3
+    assert sum("run 2" in label for label in labels) == 1
+
+
 def test_a_row_has_what_the_run_says_and_none_where_it_says_nothing(root, desk):
     write_run(root, "done", config(3), made=summary(1.2, 0.25, floor=HALF, half=1.25))
     write_run(root, "begun", config(4), (1.3,))

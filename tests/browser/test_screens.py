@@ -1,0 +1,81 @@
+"""Every screen of the workbench at two sizes, light and dark: nothing overlaps, scrolls inside, is cut off, faint or empty."""
+
+import pytest
+from bench import Bench, opened, served
+from faults import screen_faults
+
+from occlab.workbench.compare import VIEWS
+
+SIZES = ((1280, 720), (1920, 1080))
+SCREENS = (
+    "Set up",
+    "Train",
+    "Look",
+    *(("Compare", view) for view in VIEWS),
+    ("Ablate", "design"),
+    ("Ablate", "results"),
+    "Diagnose",
+    "Take home",
+)
+"""Tabs, and what can be seen in them one at a time."""
+
+
+def two_runs(bench: Bench, steps: int = 60) -> None:
+    """One of each head, the doctor's cards of the second, and its table to take home."""
+    bench.turn_to("Set up")
+    bench.reads(r"\d+ to train on")
+    bench.choose("preset", "as it stood")
+    bench.write("steps", str(steps))
+    for head in ("rectified", "logits"):
+        bench.turn_to("Set up")
+        bench.choose("head", head)
+        bench.press("train this")
+        bench.turn_to("Train")
+        bench.reads(rf"(?s)finished.*step {steps} of {steps}")
+    bench.turn_to("Diagnose")
+    bench.press("only its log")
+    bench.reads("Of the log of")
+    bench.turn_to("Take home")
+    bench.press("table of runs")
+    bench.reads(r"runs\.csv is in")
+
+
+def faults_of(bench: Bench, name: str) -> dict[str, list[str]]:
+    """The faults of every screen that has one, at both sizes."""
+    found = {}
+    for width, height in SIZES:
+        bench.page.set_viewport_size({"width": width, "height": height})
+        for screen in SCREENS:
+            tab, view = (screen, "") if isinstance(screen, str) else screen
+            bench.turn_to(tab)
+            if view:
+                bench.press(view)
+                bench.page.wait_for_timeout(300)
+            title = f"{name}-{width}-{tab}{'-' * bool(view)}{view}".lower().replace(" ", "-")
+            bench.keep(title)
+            if faults := screen_faults(bench.page, bench.root):
+                found[title] = faults
+    return found
+
+
+@pytest.mark.slow
+def test_in_jupyterlab(page, own_lab):
+    bench = opened(page, own_lab)
+    two_runs(bench)
+    found = {}
+    for name in ("Light", "Dark"):
+        page.evaluate(f"() => jupyterapp.commands.execute('apputils:change-theme', {{theme: 'JupyterLab {name}'}})")
+        page.wait_for_timeout(1000)
+        found |= faults_of(bench, name)
+    assert found == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_on_a_page_of_its_own(theme, page, own_home, monkeypatch):
+    monkeypatch.setenv("OCCLAB_HOME", str(own_home))
+    with served(own_home / "screens" / "runs", theme) as (address, _):
+        page.goto(address)
+        bench = Bench(page)
+        two_runs(bench)
+        assert faults_of(bench, theme) == {}
