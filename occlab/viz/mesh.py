@@ -57,31 +57,58 @@ def exposed_mesh(volume: np.ndarray, columns: np.ndarray | None = None) -> Mesh:
     >>> exposed_mesh(pair).rectangles
     6
     """
+    cells_xyz = _cells(volume, "exposed_mesh")
+    if columns is None:
+        return _mesh(cells_xyz)
+    shape = cells_xyz.shape[::-1]
+    if np.shape(columns) != shape[1:]:
+        raise OcclabError(f"exposed_mesh expects columns of shape (Y, X) = {shape[1:]}, got {np.shape(columns)}")
+    return _mesh(cells_xyz, np.broadcast_to(np.asarray(columns, bool), shape).transpose(2, 1, 0))
+
+
+def seen_from_above(volume: np.ndarray) -> Mesh:
+    """Mesh only what can be seen from above with all of the volume drawn: faces towards empty cells and the outside, but
+    for those that look down. That is about half as many as :func:`exposed_mesh` has.
+
+    Shape:
+        volume: (Z, Y, X) bool, or whole numbers 0 (empty) to 255.
+
+    Raises:
+        OcclabError: another shape or dtype.
+
+    >>> pair = np.zeros((4, 4, 4), np.uint8)
+    >>> pair[1, 1, 1:3] = 1, 2
+    >>> seen_from_above(pair).rectangles, exposed_mesh(pair).rectangles
+    (8, 12)
+    """
+    return _mesh(_cells(volume, "seen_from_above"), from_above=True)
+
+
+def _cells(volume: np.ndarray, who: str) -> np.ndarray:
+    """(Z, Y, X) of what may be drawn -> (X, Y, Z) uint8; ``who`` asks, for the sentences."""
     volume = np.asarray(volume)
     if volume.ndim != 3 or volume.dtype.kind not in "bui":
-        raise OcclabError(
-            f"exposed_mesh expects a (Z, Y, X) volume of booleans or whole numbers, got {volume.dtype} {volume.shape}"
-        )
+        raise OcclabError(f"{who} expects a (Z, Y, X) volume of booleans or whole numbers, got {volume.dtype} {volume.shape}")
     if volume.size and not (volume.min() >= 0 and volume.max() <= 255):
-        raise OcclabError(f"exposed_mesh expects values from 0 to 255, got {volume.min()} to {volume.max()}")
-    if columns is not None and np.shape(columns) != volume.shape[1:]:
-        raise OcclabError(f"exposed_mesh expects columns of shape (Y, X) = {volume.shape[1:]}, got {np.shape(columns)}")
+        raise OcclabError(f"{who} expects values from 0 to 255, got {volume.min()} to {volume.max()}")
     if volume.size and max(volume.shape) >= 2**15:
-        raise OcclabError(f"exposed_mesh expects fewer than 32768 cells along each axis, got {volume.shape}")
-    cells_xyz = volume.astype(np.uint8).transpose(2, 1, 0)
-    drawn_xyz = None if columns is None else np.broadcast_to(np.asarray(columns, bool), volume.shape).transpose(2, 1, 0)
+        raise OcclabError(f"{who} expects fewer than 32768 cells along each axis, got {volume.shape}")
+    return volume.astype(np.uint8).transpose(2, 1, 0)
 
+
+def _mesh(cells_xyz: np.ndarray, drawn_xyz: np.ndarray | None = None, *, from_above: bool = False) -> Mesh:
+    """Faces where the value changes; ``from_above``: where empty cells begin, and none that looks down."""
     corners, values = [], []
     for axis, (run, merge) in enumerate(_RUN_AND_MERGE):
         order = (axis, merge, run)
         cells = np.ascontiguousarray(cells_xyz.transpose(order))
-        step = np.ones((cells.shape[0] + 1, *cells.shape[1:]), dtype=bool)  # does the value change at this plane?
-        np.not_equal(cells[1:], cells[:-1], out=step[1:-1])
         solid = cells != 0
-        if drawn_xyz is not None:
-            solid &= drawn_xyz.transpose(order)
-        for outward in (False, True):
-            seen = solid & (step[1:] if outward else step[:-1])
+        parts = solid if from_above else cells
+        step = np.ones((cells.shape[0] + 1, *cells.shape[1:]), dtype=bool)  # does the value change at this plane?
+        np.not_equal(parts[1:], parts[:-1], out=step[1:-1])
+        drawn = solid if drawn_xyz is None else solid & drawn_xyz.transpose(order)
+        for outward in (True,) if from_above and axis == 2 else (False, True):
+            seen = drawn & (step[1:] if outward else step[:-1])
             rectangles, value = _merge(np.flatnonzero(seen), cells)
             corners.append(_corners(rectangles, axis, order, outward))
             values.append(value)

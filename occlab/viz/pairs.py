@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import OcclabError, require
 from ..grid import VoxelGrid
 from . import theme
-from .voxels import _car
+from .voxels import car_and_rings
 
 MAX_PAIR_BYTES = 340_000
 """Most bytes that the voxels of all snapshots take as JSON: with the rest of it, a figure stays under 400 kB."""
@@ -86,7 +86,7 @@ def snapshots_pair_figure(
                 found = [_points(volume == v, grid, scene, size=size, color=theme.OUTCOMES[v][1]) for v in _DRAWN]
             traces += [trace.update(visible=step == last) for trace in found]
             steps += [step] * len(found)
-        fixed = [_to_cells(trace, grid) for trace in _car(VoxelGrid(box, grid.voxel_size))]
+        fixed = [_to_cells(trace, grid) for trace in car_and_rings(VoxelGrid(box, grid.voxel_size))]
         fixed += _keys() if target is not None and scene == "scene" else []
         traces += [trace.update(scene=scene, showlegend=trace.showlegend is not False and scene == "scene") for trace in fixed]
         steps += [None] * len(fixed)

@@ -39,11 +39,11 @@ def bev_figure(
         raise OcclabError(f"bev_figure expects colour='height' or 'count', got {colour!r}")
     image = np.where(count > 0, values, np.nan).astype(np.float32)
     bar = theme.colour_bar(name)
-    trace = _heatmap(image, grid, zmin=low, zmax=high, colorscale=theme.HEIGHT_SCALE, colorbar=bar)
+    trace = heatmap(image, grid, zmin=low, zmax=high, colorscale=theme.HEIGHT_SCALE, colorbar=bar)
     trace.hovertemplate = f"x %{{y:.1f}} m, y %{{x:.1f}} m: %{{z:.2f}} {unit}<extra></extra>"
     columns, n = int((count > 0).sum()), int(count.sum())
     subtitle = f"{columns:,} of {count.size:,} columns hold a voxel, {n:,} voxels in all"
-    figure = _from_above([trace, _car(grid)], grid, title or "From above", subtitle)
+    figure = _from_above([trace, car_marker(grid)], grid, title or "From above", subtitle)
     return figure if n else theme.say(figure, "nothing is occupied")
 
 
@@ -66,7 +66,7 @@ def bev_comparison_figure(
     column[column == 0] = np.nan
     bands = [stop for i, (_, c) in enumerate(_COLUMN_OUTCOMES) for stop in ((i / 4, c), ((i + 1) / 4, c))]
     go = require("plotly.graph_objects")
-    traces = [_heatmap(column, grid, zmin=0.5, zmax=4.5, colorscale=bands, showscale=False, hoverinfo="skip")]
+    traces = [heatmap(column, grid, zmin=0.5, zmax=4.5, colorscale=bands, showscale=False, hoverinfo="skip")]
     for k, (name, c) in enumerate(_COLUMN_OUTCOMES, start=1):
         marker = {"symbol": "square", "size": 11, "color": c}
         traces.append(
@@ -74,7 +74,7 @@ def bev_comparison_figure(
         )
     *_, iou = theme.score(outcome)
     title = title or "Prediction against target, from above"
-    figure = _from_above([*traces, _car(grid)], grid, title, f"columns; IoU of voxels {iou:.3f}")
+    figure = _from_above([*traces, car_marker(grid)], grid, title, f"columns; IoU of voxels {iou:.3f}")
     return figure if np.isfinite(column).any() else theme.say(figure, "nothing is occupied, and nothing was predicted")
 
 
@@ -111,14 +111,14 @@ def height_slices_figure(
     )
     for i, c in enumerate(channels):
         image = np.round(array[c].astype(np.float32) * 100).astype(np.uint8)
-        trace = _heatmap(image, grid, zmin=0, zmax=100, coloraxis="coloraxis", hoverinfo="skip")
+        trace = heatmap(image, grid, zmin=0, zmax=100, coloraxis="coloraxis", hoverinfo="skip")
         figure.add_trace(trace, i // columns + 1, i % columns + 1)
         number = i + 1 if i else ""
         last = i + columns >= len(channels)  # nothing below it
         figure.layout[f"xaxis{number}"].update(
-            {**_axis(grid, 1, named=last, most=4), "showticklabels": last, "constrain": "domain"}
+            {**flat_axis(grid, 1, named=last, most=4), "showticklabels": last, "constrain": "domain"}
         )
-        figure.layout[f"yaxis{number}"].update({**_axis(grid, 0, named=i % columns == 0, most=4), "constrain": "domain"})
+        figure.layout[f"yaxis{number}"].update({**flat_axis(grid, 0, named=i % columns == 0, most=4), "constrain": "domain"})
         figure.layout[f"yaxis{number}"].update(scaleanchor=f"x{number}", scaleratio=1, constraintoward="top")
     soft = array.dtype.kind == "f"
     scale = {"colorscale": "Greys", "cmin": 0, "cmax": 100, "colorbar": theme.colour_bar("probability (%)"), "showscale": soft}
@@ -211,14 +211,20 @@ def _head(channel: np.ndarray, number: int, grid: VoxelGrid) -> str:
     return f"z {grid.heights()[number]:.2f} m (channel {number})<br>{amount}".replace("-", "\N{MINUS SIGN}")
 
 
-def _heatmap(image: np.ndarray, grid: VoxelGrid, **look: Any) -> Any:
-    """(Y, X) values with x up the page; the axis of y is turned round by :func:`_axis`, so that left is left."""
+def heatmap(image: np.ndarray, grid: VoxelGrid, **look: Any) -> Any:
+    """A trace of (Y, X) values with x up the page; :func:`flat_axis` turns the axis of y round, so that left is left."""
     go = require("plotly.graph_objects")
     (x0, y0, _), (dx, dy, _) = grid.point_cloud_range[:3], grid.voxel_size
     return go.Heatmap(z=np.ascontiguousarray(image.T), x0=y0 + dy / 2, dx=dy, y0=x0 + dx / 2, dy=dx, **look)
 
 
-def _axis(grid: VoxelGrid, axis: int, *, named: bool = True, most: int = 6) -> dict[str, Any]:
+def flat_axis(grid: VoxelGrid, axis: int, *, named: bool = True, most: int = 6) -> dict[str, Any]:
+    """The layout of one axis of a view from above: of x (``axis`` 0), up the page, or of y (1), to the left.
+
+    Args:
+        named: whether its name stands beside it.
+        most: ticks on it.
+    """
     low, high = grid.point_cloud_range[axis], grid.point_cloud_range[axis + 3]
     name = ("x, forward (m)", "y, left (m)")[axis] if named else ""
     ticks = theme.nice_ticks(low, high, most)
@@ -226,7 +232,8 @@ def _axis(grid: VoxelGrid, axis: int, *, named: bool = True, most: int = 6) -> d
     return {"title": {"text": name}, "range": turned, "showgrid": False, "tickvals": ticks, "tickangle": 0}
 
 
-def _car(grid: VoxelGrid) -> Any:
+def car_marker(grid: VoxelGrid) -> Any:
+    """The car that carries the sensors, seen from above."""
     go = require("plotly.graph_objects")
     marker = {"symbol": "triangle-up", "size": 12, "color": theme.VERMILLION, "line": {"color": "#FFFFFF", "width": 1}}
     return go.Scatter(x=[0], y=[0], mode="markers", marker=marker, name="this car, facing up", hoverinfo="skip")
@@ -238,7 +245,7 @@ def _from_above(traces: list[Any], grid: VoxelGrid, title: str, subtitle: str) -
         title=title,
         subtitle=subtitle,
         height=theme.HEIGHT_3D,
-        xaxis={**_axis(grid, 1), "constrain": "domain"},
-        yaxis={**_axis(grid, 0), "constrain": "domain", "scaleanchor": "x", "scaleratio": 1},
+        xaxis={**flat_axis(grid, 1), "constrain": "domain"},
+        yaxis={**flat_axis(grid, 0), "constrain": "domain", "scaleanchor": "x", "scaleratio": 1},
         showlegend=True,
     )

@@ -41,7 +41,7 @@ def voxel_figure(volume: Any, grid: VoxelGrid, *, title: str | None = None, thre
     """
     solid = theme.occupied(volume, grid, threshold)
     [(mesh, radius)] = _within_budget([solid], grid)
-    traces = [_height_trace(mesh, grid), *_car(grid)]
+    traces = [_height_trace(mesh, grid), *car_and_rings(grid)]
     n = int(solid.sum())
     subtitle = f"{n:,} of {solid.size:,} voxels occupied ({n / solid.size:.2%}){_cut(radius)}"
     figure = _figure(traces, grid, title or "Occupied voxels", subtitle)
@@ -69,7 +69,9 @@ def comparison_figure(
     traces = []
     for (value, (name, colour)), n in zip(theme.OUTCOMES.items(), counts, strict=True):
         traces.append(_solid(mesh.part(value), grid, f"{name} ({n:,})", colour))
-    figure = _figure([*traces, *_car(grid)], grid, title or "Prediction against target", f"IoU {iou:.3f}{_cut(radius)}")
+    figure = _figure(
+        [*traces, *car_and_rings(grid)], grid, title or "Prediction against target", f"IoU {iou:.3f}{_cut(radius)}"
+    )
     return figure if sum(counts) else theme.say(figure, "nothing is occupied, and nothing was predicted")
 
 
@@ -92,7 +94,7 @@ def snapshot_figure(
         )
     solids = [theme.occupied(v, grid, threshold, f"snapshot {label}") for v, label in zip(volumes, labels, strict=True)]
     meshes = _within_budget(solids, grid)
-    car = _car(grid)
+    car = car_and_rings(grid)
     traces, steps = [], []
     for i, ((mesh, radius), solid, label) in enumerate(zip(meshes, solids, labels, strict=True)):
         trace = _height_trace(mesh, grid)
@@ -140,7 +142,12 @@ def _cut(radius: float | None) -> str:
     return "" if radius is None else f"; too many faces: drawn within {radius:g} m of the car only"
 
 
-def _centimetres(mesh: Mesh, grid: VoxelGrid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def centimetres(mesh: Mesh, grid: VoxelGrid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where a mesh's vertices lie in the grid, in the unit of 3-D traces.
+
+    Shape:
+        returns: x, y, z, each (V,).
+    """
     x, y, z = (
         theme.to_centimetres(low + mesh.vertices[:, axis] * edge)
         for axis, (low, edge) in enumerate(zip(grid.point_cloud_range[:3], grid.voxel_size, strict=True))
@@ -148,9 +155,10 @@ def _centimetres(mesh: Mesh, grid: VoxelGrid) -> tuple[np.ndarray, np.ndarray, n
     return x, y, z
 
 
-def _trace(mesh: Mesh, grid: VoxelGrid, **look: Any) -> Any:
+def mesh_trace(mesh: Mesh, grid: VoxelGrid, **look: Any) -> Any:
+    """A mesh of the grid's cells as a ``Mesh3d``, lit so that the sides of a box differ; ``look``: its colours, name, scene."""
     go = require("plotly.graph_objects")
-    x, y, z = _centimetres(mesh, grid)
+    x, y, z = centimetres(mesh, grid)
     i, j, k = np.ascontiguousarray(mesh.triangles.T)
     return go.Mesh3d(
         x=x, y=y, z=z, i=i, j=j, k=k, flatshading=True, lighting=_LIGHTING, lightposition=_LIGHT, hoverinfo="skip", **look
@@ -160,8 +168,8 @@ def _trace(mesh: Mesh, grid: VoxelGrid, **look: Any) -> Any:
 def _height_trace(mesh: Mesh, grid: VoxelGrid) -> Any:
     # The colour is a vertex's own height: it interpolates to the right one, so that faces merge upwards too.
     low, high = grid.point_cloud_range[2], grid.point_cloud_range[5]
-    z = _centimetres(mesh, grid)[2]
-    return _trace(
+    z = centimetres(mesh, grid)[2]
+    return mesh_trace(
         mesh,
         grid,
         intensity=z,
@@ -174,10 +182,10 @@ def _height_trace(mesh: Mesh, grid: VoxelGrid) -> Any:
 
 
 def _solid(mesh: Mesh, grid: VoxelGrid, name: str, colour: str) -> Any:
-    return _trace(mesh, grid, name=name, color=colour, showlegend=True)
+    return mesh_trace(mesh, grid, name=name, color=colour, showlegend=True)
 
 
-def _car(grid: VoxelGrid) -> list[Any]:
+def car_and_rings(grid: VoxelGrid) -> list[Any]:
     """The car that carries the sensors and distances from it, where the grid has room for it."""
     low, high = grid.point_cloud_range[:3], grid.point_cloud_range[3:]
     if not all(a <= b for a, b in zip((*low, *_CAR[3:]), (*_CAR[:3], *high), strict=True)):

@@ -27,7 +27,7 @@ HEIGHT = 384
 _MARGIN = {"l": 46, "r": 62, "t": 26, "b": 42}
 _PLOT = HEIGHT - _MARGIN["t"] - _MARGIN["b"]
 # The loss takes the left, over its whole height, so that the floors have room for their names beside it.
-_LEFT, _RIGHT, _LETTERS = (0.0, 0.45), (0.67, 1.0), 23
+_LEFT, _RIGHT, _LETTERS = (0.0, 0.42), (0.68, 1.0), 18
 _ROWS = ((0.72, 1.0), (0.36, 0.64), (0.0, 0.28))
 _PANELS = {
     "loss": ("", _LEFT, (0.0, 1.0)),

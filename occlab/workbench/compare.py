@@ -77,10 +77,11 @@ class Compare:
             self.reference,
             self._note,
             looks,
-            width="340px",
-            flex="none",
+            flex="1 1 200px",
+            max_width="340px",
+            min_width="0",
         )
-        right = ui.column(self.view, *pages, flex="1 1 0", min_width="0")
+        right = ui.column(self.view, *pages, flex="5 1 420px", min_width="0")
         self.widget = widgets.HBox([left, right], layout={"grid_gap": "14px", "align_items": "flex-start"})
         left.add_class("occlab-runs")
         right.add_class("occlab-compared")
@@ -288,7 +289,8 @@ def _fewer(columns: list[dict[str, Any]], results: list[str]) -> tuple[list[dict
 
 _LOOKS = """<style>
 .occlab-runs select { font-size: 12px; }
-.occlab-compared td:first-child { min-width: 200px; }
+.occlab-compared td:first-child { min-width: 100px; }
+.occlab-compared th, .occlab-compared td { padding-right: 6px; }
 </style>"""
 _TOOLTIPS = [
     "Loss, IoU or gradient norm of the chosen runs over their steps",

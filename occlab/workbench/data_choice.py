@@ -24,6 +24,8 @@ ALIGNED = 3
 """Frames whose alignment is looked at; each takes about a second."""
 
 Split = tuple[list[Frame], list[Frame]]
+Job = Callable[[Callable[[str], None], Callable[[], bool]], Split]
+"""Takes what says how far it is, and what tells whether its answer is still wanted."""
 
 
 class DataChoice:
@@ -77,7 +79,7 @@ class DataChoice:
             self._take_streets()
         elif change["new"] == SAMPLE:
             size = self.size
-            self._read(lambda _: split_frames(SAMPLES, size), SAMPLE, "reading the sample frames")
+            self._read(lambda *_: split_frames(SAMPLES, size), SAMPLE, "reading the sample frames")
         elif change["new"] == FOLDER:
             self._asked += 1
             self._show_picker()
@@ -86,16 +88,15 @@ class DataChoice:
 
     def _take_streets(self) -> None:
         size, count = self.size, _count(self.size)
-        asked = self._asked + 1  # what _read is about to count
 
-        def job(say: Callable[[str], None]) -> Split:
+        def job(say: Callable[[str], None], wanted: Callable[[], bool]) -> Split:
             if not _are_made(count):
                 with closing(make_streets(count)) as made:
                     for done, missing in made:
                         say(f"making streets: {done} of {missing} done; they are kept for the next time")
-                        if self._asked != asked:
+                        if not wanted():
                             break
-            return split_frames(None, size) if self._asked == asked else ([], [])
+            return split_frames(None, size) if wanted() else ([], [])
 
         self._read(job, STREETS, f"reading {count} streets")
 
@@ -118,19 +119,23 @@ class DataChoice:
 
     def _take_folder(self) -> None:
         path, size = self._picker.path, self.size
-        self._read(lambda _: split_frames(path, size), f"folder {path.name}", f"reading {path.name}", check=True)
+        self._read(lambda *_: split_frames(path, size), f"folder {path.name}", f"reading {path.name}", check=True)
 
     # --- reading, on another thread ---------------------------------------------------------------------------------
 
-    def _read(self, job: Callable[[Callable[[str], None]], Split], source: str, what: str, *, check: bool = False) -> None:
-        """Have frames read, say so meanwhile, and put them on the desk unless something else was asked for since."""
+    def _read(self, job: Job, source: str, what: str, *, check: bool = False) -> None:
+        """Have frames read, say so meanwhile, and put them on the desk unless something else was asked for since, or the
+        workbench was closed."""
         self._asked += 1
         asked = self._asked
         ui.say(self._note, f"{what} ...")
         self._found.value, self._use.disabled, self._more.disabled = "", True, True
 
+        def wanted() -> bool:
+            return self._asked == asked and not self.desk.closed
+
         def now(call: Callable[[], None]) -> None:
-            if self._asked == asked:
+            if wanted():
                 call()
 
         def done(split: Split) -> None:
@@ -147,7 +152,7 @@ class DataChoice:
             self._found.value = ui.error_card(_sentence(error))
 
         self.desk.work(
-            lambda: job(lambda text: self.desk.post(lambda: now(lambda: ui.say(self._note, text)))),
+            lambda: job(lambda text: self.desk.post(lambda: now(lambda: ui.say(self._note, text))), wanted),
             lambda split: now(lambda: done(split)),
             lambda error: now(lambda: failed(error)),
             what=what,

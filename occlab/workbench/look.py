@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import ipywidgets as widgets
@@ -16,6 +17,7 @@ from ..training import Batches, make_fabric, predict
 from ..viz import theme
 from . import ui
 from .desk import Desk
+from .k3d_view import K3dView
 from .latest import Latest
 from .session import Session
 from .volume import CAMERAS, Histogram, Slice, VolumeView
@@ -27,6 +29,9 @@ MOST_LOOKS = 60
 """About the most looks that following takes at one run: each is kept, as a snapshot."""
 FLAT_AFTER = 0.12
 """Seconds by which the flat figures come after the 3-D one, so that the browser draws that first."""
+
+VIEWS = {"Plotly": VolumeView, "k3d, every voxel": K3dView}
+"""What can draw the two volumes in 3-D, the default first."""
 
 _NONE = "No training is in hand: choose one under Set up, then train it under Train. What it predicts is shown here."
 _WAITING = "Nothing is predicted yet: the training is getting its frames and its network ready."
@@ -59,7 +64,7 @@ class Look:
         self._visible = self._filling = False
         self._latest, self._looked = Latest(desk, "look at a prediction"), 0.0
         self._targets: dict[tuple[Session, int], tuple[Tensor, Tensor | None]] = {}
-        self._view: VolumeView | None = None
+        self._view: VolumeView | K3dView | None = None
         self._histogram: Histogram | None = None
         self._plan: Slice | None = None
         self._flat_soon: Any = None
@@ -118,6 +123,13 @@ class Look:
         )
         for name in ("nearer", "farther"):
             self.cameras[name].layout.min_width = "32px"
+        self.drawn_by = widgets.Dropdown(
+            options=[*VIEWS],
+            description="3-D by",
+            tooltip="k3d turns faster, and draws every voxel where Plotly draws blocks of a full volume",
+            layout={"width": "185px", "display": "flex" if find_spec("k3d") else "none"},
+            **wide,
+        )
         self.note = ui.note(_NONE)
         self._scene, self._bars, self._plan_place = (
             widgets.VBox([], layout={"width": "100%", "min_width": "0"}) for _ in range(3)
@@ -125,7 +137,12 @@ class Look:
         flat = widgets.VBox([self.height, self._plan_place], layout={"flex": "1 1 290px", "min_width": "0"})
         self._bars.layout.flex = "1 1 290px"
         self._body = ui.row(
-            ui.column(self._scene, ui.row(*self.cameras.values(), *self.legend.values()), flex="4 1 620px", min_width="0"),
+            ui.column(
+                self._scene,
+                ui.row(*self.cameras.values(), *self.legend.values(), self.drawn_by),
+                flex="4 1 620px",
+                min_width="0",
+            ),
             ui.row(self._bars, flat, flex="1 1 290px", min_width="0", align_items="flex-start"),
             align_items="flex-start",
             display="none",
@@ -137,6 +154,7 @@ class Look:
         self.height.observe(lambda _: self._filling or self._draw_flat(), names="value")
         for box in self.legend.values():
             box.observe(lambda _: self._draw(), names="value")
+        self.drawn_by.observe(lambda _: self._swap(), names="value")
         desk.on("session", self._taken)
         desk.on("progress", self._moved)
         desk.on("theme", self._paint)
@@ -285,7 +303,7 @@ class Look:
         self._body.layout.display = "flex"
         if self._view is None:
             self._dark = self.desk.dark
-            self._view = VolumeView(grid, dark=self._dark, height=400)
+            self._view = VIEWS[self.drawn_by.value](grid, dark=self._dark, height=400)
             self._scene.children = (self._view.widget,)
         self._outcome = self._view.show(
             picture.p,
@@ -322,7 +340,19 @@ class Look:
             self._histogram.show(picture.p, picture.target, self.threshold.value, picture.mask)
         self._plan.show(self._outcome, self.height.value, picture.session.config.grid)
 
-    def _see(self, turn: Callable[[VolumeView], Any]) -> None:
+    def _swap(self) -> None:
+        """Draw by something else. What drew is closed: a page has few WebGL contexts."""
+        if self._view is None:
+            return
+        old, self._view, self._scene.children = self._view, None, ()
+        if isinstance(old, K3dView):
+            old.close()
+        else:
+            for one in (*old.widget.children, old.widget):
+                one.close()
+        self._draw()
+
+    def _see(self, turn: Callable[[VolumeView | K3dView], Any]) -> None:
         if self._view is not None:
             turn(self._view)
 

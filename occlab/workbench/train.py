@@ -350,17 +350,18 @@ def readouts(steps: list[Step], ladder: Ladder | None) -> str:
     ]
     cells = "".join(
         f'<div><div class="occlab-quiet" style="font-size:12px">{html.escape(name)}</div>'
-        f'<div style="font-size:15px; font-variant-numeric:tabular-nums">{html.escape(value)}</div></div>'
+        f'<div style="font-size:14px; font-variant-numeric:tabular-nums">{html.escape(value)}</div></div>'
         for name, value in numbers
     )
-    return f'<div style="display:flex; flex-wrap:wrap; gap:2px 26px; line-height:1.3">{cells}</div>'
+    return f'<div style="display:flex; flex-wrap:wrap; gap:2px 16px; line-height:1.3">{cells}</div>'
 
 
 def _floor(ladder: Ladder, loss: float) -> tuple[str, str]:
     """A name and what it says: the floor that a loss is at, else the nearest one."""
     name = ladder.stopped_at(loss)
-    fits = [f"{other} {ladder[other]:.4f}" for other in ladder.matches(loss) if other != name]
-    value = f"{name} {ladder[name]:.4f}"
+    value, *fits = (
+        f"{one} {ladder[one]:.4f}".replace(">=", "≥") for one in (name, *(m for m in ladder.matches(loss) if m != name))
+    )
     if abs(ladder[name] - loss) <= 0.01 * loss:
         return "floor within 1 % of it", " or ".join([value, *fits])
     above = loss / ladder[name] - 1

@@ -11,6 +11,8 @@ STYLE = """
 .occlab { --gap: 8px; color: var(--jp-ui-font-color1); }
 .occlab .widget-label, .occlab .widget-html-content { color: var(--jp-ui-font-color1); }
 .occlab .widget-html-content { line-height: 1.4; }
+.occlab .lm-TabBar-tabLabel { color: var(--jp-ui-font-color1); }
+.occlab .widget-box { overflow: visible; }
 .occlab select { background-color: var(--jp-layout-color1); color: var(--jp-ui-font-color1); }
 .occlab-dark select { color-scheme: dark; }
 .occlab .widget-html-content { white-space: normal; }

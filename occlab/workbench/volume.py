@@ -14,7 +14,7 @@ from ..errors import require
 from ..grid import VoxelGrid
 from ..viz import slices, theme, voxels
 from ..viz.dark import paint, shade
-from ..viz.mesh import _RUN_AND_MERGE, Mesh, _corners, _merge, _narrow, _weld
+from ..viz.mesh import Mesh, seen_from_above
 from .link import Link
 from .live_figure import Fit
 
@@ -47,7 +47,7 @@ class VolumeView:
 
     def __init__(self, grid: VoxelGrid, *, dark: bool = False, height: int = 420) -> None:
         go = require("plotly.graph_objects")
-        nothing, link = _surface(np.zeros((1, 1, 1), np.uint8)), Link()
+        nothing, link = seen_from_above(np.zeros((1, 1, 1), np.uint8)), Link()
         bands = [[(i + end) / 3, colour] for i, (_, colour) in enumerate(theme.OUTCOMES.values()) for end in (0, 1)]
         outcomes = {"intensitymode": "cell", "colorscale": bands, "cmin": 0.5, "cmax": 3.5, "scene": "scene"}
         heights = {"colorscale": theme.HEIGHT_SCALE, "scene": "scene2"}
@@ -55,8 +55,8 @@ class VolumeView:
         line |= {"showarrow": False, "font": {"size": 12}, "text": ""}
         figure = go.Figure(
             [
-                voxels._trace(nothing, grid, name="predicted", intensity=nothing.value, showscale=False, **outcomes),
-                voxels._trace(nothing, grid, name="target", intensity=nothing.value, showscale=False, **heights),
+                voxels.mesh_trace(nothing, grid, name="predicted", intensity=nothing.value, showscale=False, **outcomes),
+                voxels.mesh_trace(nothing, grid, name="target", intensity=nothing.value, showscale=False, **heights),
             ],
             {
                 "height": height,
@@ -149,14 +149,14 @@ class VolumeView:
         scene = {axis: {"range": box[axis]["range"], "visible": False} for axis in ("xaxis", "yaxis", "zaxis")}
         scene |= {name: box[name] for name in ("aspectmode", "aspectratio", "uirevision")}
         figure.data = figure.data[:2]
-        figure.add_traces([trace.update(scene=name) for name in _SCENES for trace in voxels._car(grid)])
+        figure.add_traces([trace.update(scene=name) for name in _SCENES for trace in voxels.car_and_rings(grid)])
         with figure.batch_update():
             figure.update_layout(dict.fromkeys(_SCENES, scene))
             figure.data[1].update(cmin=0, cmax=grid.shape[0])
         paint(figure, self._dark)
 
     def _place(self, number: int, mesh: Mesh, intensity: np.ndarray) -> None:
-        x, y, z = voxels._centimetres(mesh, self._grid)
+        x, y, z = voxels.centimetres(mesh, self._grid)
         i, j, k = np.ascontiguousarray(mesh.triangles.T)
         self.figure.data[number].update(x=x, y=y, z=z, i=i, j=j, k=k, intensity=intensity)
 
@@ -197,8 +197,8 @@ class Histogram:
                 "yaxis": {"type": "log", "nticks": 4, "exponentformat": "power"},
                 "annotations": [
                     {
-                        "text": "occupied in the target",
-                        "font": {"size": 11, "color": theme.VERMILLION},
+                        "text": f'<span style="color:{theme.VERMILLION}">\N{BLACK RECTANGLE}</span> occupied in the target',
+                        "font": {"size": 11},
                         "showarrow": False,
                         "xref": "paper",
                         "yref": "paper",
@@ -261,7 +261,7 @@ class Slice:
     def __init__(self, grid: VoxelGrid, *, dark: bool = False, height: int = 240) -> None:
         go = require("plotly.graph_objects")
         figure = go.Figure(
-            [go.Heatmap(zmin=-0.5, zmax=3.5, showscale=False, hoverinfo="skip"), slices._car(grid)], _small(height)
+            [go.Heatmap(zmin=-0.5, zmax=3.5, showscale=False, hoverinfo="skip"), slices.car_marker(grid)], _small(height)
         )
         self._grid = None
         self._colour(figure, dark)
@@ -281,11 +281,11 @@ class Slice:
         with self.figure.batch_update():
             if grid != self._grid:
                 self._grid = grid
-                empty = slices._heatmap(here, grid)
+                empty = slices.heatmap(here, grid)
                 self.figure.data[0].update(x0=empty.x0, dx=empty.dx, y0=empty.y0, dy=empty.dy)
                 tied = {"scaleanchor": "x", "scaleratio": 1}
                 for axis, name, more in (1, "xaxis", {}), (0, "yaxis", tied):
-                    look = slices._axis(grid, axis, named=False, most=4)
+                    look = slices.flat_axis(grid, axis, named=False, most=4)
                     ticks = [f"{tick:g} m".replace("-", "\N{MINUS SIGN}") for tick in look["tickvals"]]
                     self.figure.layout[name].update(look | {"ticktext": ticks, "constrain": "domain"} | more)
             self.figure.data[0].z = np.ascontiguousarray(here.T)
@@ -321,32 +321,12 @@ def _drawn(volume: np.ndarray) -> tuple[Mesh, int]:
     """The surface of a volume in as small blocks as are drawn quickly, and their edge in voxels."""
     edge = 1 if np.count_nonzero(volume) <= MAX_VOXELS else 2
     while True:
-        mesh = _surface(blocks(volume, edge))
+        mesh = seen_from_above(blocks(volume, edge))
         if mesh.rectangles <= MAX_RECTANGLES or edge >= max(volume.shape):
             break
         edge *= 2
     corners = np.minimum(mesh.vertices * edge, volume.shape[::-1]).astype(np.int16)
     return Mesh(corners, mesh.triangles, mesh.value), edge
-
-
-def _surface(volume: np.ndarray) -> Mesh:
-    """As :func:`occlab.viz.exposed_mesh`, but only what can be seen from above with all of the volume drawn: faces towards
-    empty cells and the outside, but for those that look down. That is half as many."""
-    cells_xyz = volume.transpose(2, 1, 0)
-    corners, values = [], []
-    for axis, (run, merge) in enumerate(_RUN_AND_MERGE):
-        order = (axis, merge, run)
-        cells = np.ascontiguousarray(cells_xyz.transpose(order))
-        solid = cells != 0
-        edge = np.ones((len(cells) + 1, *cells.shape[1:]), dtype=bool)
-        np.not_equal(solid[1:], solid[:-1], out=edge[1:-1])
-        for outward in (False, True) if axis < 2 else (True,):
-            rectangles, value = _merge(np.flatnonzero(solid & (edge[1:] if outward else edge[:-1])), cells)
-            corners.append(_corners(rectangles, axis, order, outward))
-            values.append(value)
-    vertices, index = _weld(np.concatenate(corners).reshape(-1, 3), [n + 1 for n in cells_xyz.shape])
-    triangles = index.reshape(-1, 4)[:, [0, 1, 2, 0, 2, 3]].reshape(-1, 3)
-    return Mesh(vertices, _narrow(triangles, len(vertices)), np.repeat(np.concatenate(values), 2))
 
 
 def _counts(outcome: np.ndarray, shown: Collection[int] = tuple(theme.OUTCOMES)) -> str:

@@ -141,6 +141,8 @@ window.seen = (() => {
       if (!/[\p{L}\p{N}]/u.test(text) || element.closest(":disabled, style, script, option") || !shown(element)) continue;
       const style = getComputedStyle(element), size = parseFloat(style.fontSize);
       let ink = rgb(element.closest("svg") ? style.fill : style.color);
+      ink[3] *= element.closest("svg") ? style.fillOpacity : 1;
+      if (!ink[3]) continue;  // made so that it cannot be seen
       for (let e = element; e && e !== root; e = e.parentElement) ink = [...ink.slice(0, 3), ink[3] * getComputedStyle(e).opacity];
       const ground = background(element);
       const [dark, light] = [luminance(over(ink, ground)), luminance(ground)].sort((a, b) => a - b);

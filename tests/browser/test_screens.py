@@ -37,12 +37,20 @@ def two_runs(bench: Bench, steps: int = 60) -> None:
     bench.reads("Of the log of")
     bench.turn_to("Take home")
     bench.press("table of runs")
-    bench.reads(r"runs\.csv is in")
+    bench.reads("2 files are in")
 
 
-def faults_of(bench: Bench, name: str) -> dict[str, list[str]]:
-    """The faults of every screen that has one, at both sizes."""
-    found = {}
+def lasting_faults(bench: Bench) -> list[str]:
+    """Those that are there twice: a busy machine draws late."""
+    if screen_faults(bench.page, bench.root):
+        bench.page.wait_for_timeout(2000)
+        return screen_faults(bench.page, bench.root)
+    return []
+
+
+def faults_of(bench: Bench, name: str) -> list[str]:
+    """A sentence for each fault of each screen."""
+    found = []
     for width, height in SIZES:
         bench.page.set_viewport_size({"width": width, "height": height})
         for screen in SCREENS:
@@ -53,8 +61,7 @@ def faults_of(bench: Bench, name: str) -> dict[str, list[str]]:
                 bench.page.wait_for_timeout(300)
             title = f"{name}-{width}-{tab}{'-' * bool(view)}{view}".lower().replace(" ", "-")
             bench.keep(title)
-            if faults := screen_faults(bench.page, bench.root):
-                found[title] = faults
+            found += [f"{title}: {fault}" for fault in lasting_faults(bench)]
     return found
 
 
@@ -62,12 +69,12 @@ def faults_of(bench: Bench, name: str) -> dict[str, list[str]]:
 def test_in_jupyterlab(page, own_lab):
     bench = opened(page, own_lab)
     two_runs(bench)
-    found = {}
+    found = []
     for name in ("Light", "Dark"):
         page.evaluate(f"() => jupyterapp.commands.execute('apputils:change-theme', {{theme: 'JupyterLab {name}'}})")
         page.wait_for_timeout(1000)
-        found |= faults_of(bench, name)
-    assert found == {}
+        found += faults_of(bench, name)
+    assert not found, "\n".join(found)
 
 
 @pytest.mark.slow
@@ -78,4 +85,5 @@ def test_on_a_page_of_its_own(theme, page, own_home, monkeypatch):
         page.goto(address)
         bench = Bench(page)
         two_runs(bench)
-        assert faults_of(bench, theme) == {}
+        found = faults_of(bench, theme)
+        assert not found, "\n".join(found)

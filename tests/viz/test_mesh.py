@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from occlab.errors import OcclabError
-from occlab.viz.mesh import Mesh, exposed_mesh
+from occlab.viz.mesh import Mesh, exposed_mesh, seen_from_above
 
 small = hnp.array_shapes(min_dims=3, max_dims=3, min_side=1, max_side=6)
 volumes = small.flatmap(lambda shape: hnp.arrays(np.uint8, shape, elements=st.sampled_from([0, 0, 1, 2, 3])))
@@ -113,6 +113,24 @@ def test_each_class_is_a_closed_surface(volume):
         assert flux[mesh.value == value].sum() == pytest.approx((volume == value).sum())
 
 
+@settings(deadline=None, max_examples=60)
+@given(volumes)
+def test_from_above_are_seen_the_faces_towards_nothing_that_do_not_look_down(volume):
+    mesh = seen_from_above(volume)
+    normals = crosses(mesh)
+    padded, expected = np.pad(volume, 1), {}
+    for z, y, x in np.argwhere(padded):
+        for dx, dy, dz in ((-1, 0, 0), (1, 0, 0), (0, -1, 0), (0, 1, 0), (0, 0, 1)):
+            if not padded[z + dz, y + dy, x + dx]:
+                side = (dx, dy, dz, int(padded[z, y, x]))
+                expected[side] = expected.get(side, 0) + 1
+    found = {}
+    for normal, value in zip(normals.tolist(), mesh.value.tolist(), strict=True):
+        side = (*np.sign(normal).tolist(), value)
+        found[side] = found.get(side, 0) + sum(map(abs, normal)) / 2
+    assert found == expected
+
+
 def test_columns_draw_a_part_without_opening_it():
     volume = np.ones((2, 4, 4), bool)
     columns = np.zeros((4, 4), bool)
@@ -142,8 +160,9 @@ def test_narrow_types():
     ],
 )
 def test_bad_volumes_are_named(volume, words):
-    with pytest.raises(OcclabError, match=words):
-        exposed_mesh(volume)
+    for mesh in (exposed_mesh, seen_from_above):
+        with pytest.raises(OcclabError, match=f"{mesh.__name__} expects.*{words}"):
+            mesh(volume)
 
 
 def test_bad_columns_are_named():

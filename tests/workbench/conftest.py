@@ -4,7 +4,9 @@ import time
 from dataclasses import replace
 
 import pytest
+from written_runs import as_it_stood, summary, write_run
 
+from occlab.diagnosis import HALF
 from occlab.frames import read_frames
 from occlab.settings import PROFILES
 from occlab.training import preset, train
@@ -46,13 +48,19 @@ def make(config, frames, tmp_path):
 
 
 @pytest.fixture
-def make_desk(frames, tmp_path, monkeypatch):
+def root(tmp_path):
+    """Where the runs of a test's desk lie."""
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def make_desk(frames, root, monkeypatch):
     """(changes of ``Desk.set_up``): a desk over frames and a root of its own, at profile tiny."""
     made = []
 
     def new(**changes):
         monkeypatch.setenv("OCCLAB_PROFILE", "tiny")
-        made.append(Desk(tmp_path / "runs"))
+        made.append(Desk(root))
         made[-1].set_up(frames=frames[:2], held_out=frames[2:], **changes)
         return made[-1]
 
@@ -74,6 +82,30 @@ def pump(desk):
         raise AssertionError("it did not happen")
 
     return until
+
+
+@pytest.fixture
+def settle(desk):
+    """(): let the threads of the test's desk end, and take what they found."""
+
+    def all_of_them():
+        for thread in list(desk._threads):
+            thread.join(60)
+        desk.pump()
+        assert desk.error == ("", ""), desk.error[1]
+
+    return all_of_them
+
+
+@pytest.fixture
+def seven(root):
+    """Two configurations with seven seeds each; with logits the IoU is higher by 0.1 and a little more."""
+    gains = [0.1 + 0.01 * seed for seed in range(7)]
+    for seed, gain in enumerate(gains):
+        plain, logits = as_it_stood(seed), as_it_stood(seed, head="logits")
+        write_run(root, f"a-{seed}", plain, (1.3, 1.2 + seed / 100), made=summary(1.2, 0.01, floor=HALF))
+        write_run(root, f"b-{seed}", logits, (1.2, 0.6), made=summary(0.6 + seed / 100, 0.01 + gain))
+    return gains
 
 
 @pytest.fixture

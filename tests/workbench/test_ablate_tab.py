@@ -10,10 +10,8 @@ from occlab.settings import PROFILES
 from occlab.training import preset
 from occlab.viz.dark import PAPER
 from occlab.workbench.ablate import Ablate
-from occlab.workbench.kept_designs import as_design, document
 from occlab.workbench.latest import Latest
-from occlab.workbench.levels import AS_SET_UP, comparison
-from occlab.workbench.sweep_results import said
+from occlab.workbench.levels import AS_SET_UP
 
 LONG = 120
 
@@ -59,59 +57,6 @@ def tick(tab, *levels):
 
 def threads():
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("occlab sweep")]
-
-
-# --- what the ticks mean ----------------------------------------------------------------------------------------------
-
-
-def test_one_change_is_the_set_up_and_each_level_alone(short):
-    rest = comparison(short, "one change", {"learning rate": ["1e-3", "1e-2"], "loss": ["focal"]}, False)
-    design = as_design(document(short, [0], rest))
-    assert [(arm.name, arm.against) for arm in design.arms] == [
-        (AS_SET_UP, None),
-        ("learning rate: 1e-3", AS_SET_UP),
-        ("learning rate: 1e-2", AS_SET_UP),
-        ("loss: focal", AS_SET_UP),
-    ]
-    configs = [design.config(arm, 0) for arm in design.arms]
-    assert configs[0] == short
-    assert [config.learning_rate for config in configs] == [1e-4, 1e-3, 1e-2, 1e-4]
-    assert (configs[3].loss.bce, configs[3].loss.dice, configs[3].loss.focal) == (0, 0, 1)
-
-
-def test_a_ladder_climbs_in_the_order_of_ticking(short):
-    rest = comparison(short, "ladder", {"flips": ["yes"], "learning rate": ["1e-3", "1e-2"]}, False)
-    design = as_design(document(short, [0], rest))
-    configs = [design.config(arm, 0) for arm in design.arms]
-    assert [(config.flip, config.learning_rate) for config in configs] == [
-        (False, 1e-4),
-        (True, 1e-4),
-        (True, 1e-3),
-        (True, 1e-2),
-    ]
-
-
-def test_a_factorial_takes_several_levels_of_one_setting_and_one_of_several(short):
-    chosen = {"learning rate": ["1e-3", "1e-2"], "loss": ["focal"]}
-    design = as_design(document(short, [0], comparison(short, "full factorial", chosen, False)))
-    configs = [design.config(arm, 0) for arm in design.arms]
-    assert [(c.learning_rate, c.loss.focal) for c in configs] == [(r, f) for r in (1e-4, 1e-3, 1e-2) for f in (0, 1)]
-    with pytest.raises(OcclabError, match="a full factorial takes one level of loss here"):
-        comparison(short, "full factorial", {"loss": ["focal", "BCE + Dice"]}, False)
-
-
-def test_both_heads_repeat_the_whole_design(short):
-    design = as_design(document(short, [0], comparison(short, "leave one out", {"flips": ["yes"], "targets": ["hard"]}, True)))
-    assert len(design.arms) == 2 * 3
-    assert {(arm.group, design.config(arm, 0).model.head) for arm in design.arms} == {
-        ("head=rectified", "rectified"),
-        ("head=logits", "logits"),
-    }
-
-
-def test_no_tick_no_design(short):
-    with pytest.raises(OcclabError, match="tick at least one level"):
-        comparison(short, "one change", {}, False)
 
 
 # --- the live line ----------------------------------------------------------------------------------------------------
@@ -177,6 +122,27 @@ def test_numbers_are_typed_with_commas_between(tab):
     assert tab.levels.chosen() == {"warm-up steps": [2, 4], "turns, degrees": [7.5]}
     tab.levels.numbers["warm-up steps"].value = ""
     assert tab.levels.chosen() == {"turns, degrees": [7.5]}
+
+
+def test_of_jobs_that_wait_only_the_last_is_done(desk, pump):
+    latest, go, done, told = Latest(desk, "counting"), threading.Event(), [], []
+
+    def job(number):
+        go.wait(LONG)
+        done.append(number)
+        return number
+
+    for number in range(4):
+        latest.ask(lambda number=number: job(number), told.append)
+    go.set()
+    pump(lambda: len(told) == 2)
+    assert (done, told) == ([0, 3], [0, 3])
+
+    def broken():
+        raise OcclabError("no")
+
+    latest.ask(broken, told.append, lambda error: told.append(str(error)))
+    pump(lambda: told[-1] == "no")
 
 
 # --- running ----------------------------------------------------------------------------------------------------------
@@ -329,55 +295,3 @@ def test_a_hidden_tab_draws_nothing(tab, pump):
     assert "Finished: 3 of 3 runs are made." in tab._status.value
     assert tab.results._table.value.count("<tr>") > drawn.count("<tr>")
     assert read_design(tab.sweep.path) == tab.sweep.design
-
-
-# --- what the runs say ------------------------------------------------------------------------------------------------
-
-
-def row(arm, against, seed, iou, group=""):
-    return {"arm": arm, "group": group, "seed": seed, "against": against, "status": "done", "held_out_iou": iou}
-
-
-def test_differences_are_those_of_pairs_that_both_have_runs():
-    design = Design(tuple(one_change({"a": {"flip": True}, "b": {"targets": "hard"}})), (0, 1))
-    rows = [row("base", None, 0, 0.1), row("a", "base", 0, 0.3), row("base", None, 1, 0.2)]
-    [(label, head, made)] = said(design, rows)
-    assert (label, head, made.n) == ("a", "", 1)
-    assert made.difference == pytest.approx(0.2)
-    assert said(design, [row("a", "base", 0, 0.3)]) == []  # its base has none yet
-
-
-def test_a_factorial_says_effects_of_each_head_and_that_of_the_head():
-    rest = {"for_each": {"head": ["rectified", "logits"]}, "design": "full factorial"}
-    rest["factors"] = {"a": {"flip": True}, "b": {"targets": "hard"}}
-    config = preset("as-it-stood", PROFILES["tiny"])
-    design = as_design(document(config, [0], rest))
-    ious = [0.0, 0.1, 0.2, 0.3, 1.0, 1.3, 1.2, 1.5]
-    rows = [row(arm.name, None, 0, iou, arm.group) for arm, iou in zip(design.arms, ious, strict=True)]
-    found = {(label, head): made.difference for label, head, made in said(design, rows)}
-    assert found["a", "rectified"] == pytest.approx(0.2)
-    assert found["b", "logits"] == pytest.approx(0.3)
-    assert found["head", "both"] == pytest.approx(1.1)
-    assert ("a", "both") not in found
-    assert [made.n for *_, made in said(design, rows[:3])] == [0] * 9  # a seed counts once all its arms are made
-
-
-def test_of_jobs_that_wait_only_the_last_is_done(desk, pump):
-    latest, go, done, told = Latest(desk, "counting"), threading.Event(), [], []
-
-    def job(number):
-        go.wait(LONG)
-        done.append(number)
-        return number
-
-    for number in range(4):
-        latest.ask(lambda number=number: job(number), told.append)
-    go.set()
-    pump(lambda: len(told) == 2)
-    assert (done, told) == ([0, 3], [0, 3])
-
-    def broken():
-        raise OcclabError("no")
-
-    latest.ask(broken, told.append, lambda error: told.append(str(error)))
-    pump(lambda: told[-1] == "no")

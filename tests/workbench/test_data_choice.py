@@ -2,6 +2,7 @@
 
 import sys
 import threading
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -103,6 +104,30 @@ def test_an_answer_that_comes_after_the_next_question_is_dropped(data, desk, pum
     assert stopped == [True]
     assert desk.source == SAMPLE
     assert data._note.value == "sample frames: 3 to train on, 1 held out"
+
+
+def test_streets_are_made_no_longer_than_the_workbench_is_open(data, desk, monkeypatch):
+    begun, stopped, read = threading.Event(), [], []
+
+    def make(count):
+        try:
+            for done in range(2_000):
+                begun.set()
+                yield done, 2_000
+                time.sleep(0.01)
+        finally:
+            stopped.append(done)
+
+    monkeypatch.setattr(data_choice, "make_streets", make)
+    monkeypatch.setattr(data_choice, "split_frames", lambda *_: read.append(True) or ([], []))
+    data._kind.value = STREETS
+    said = data._note.value
+    assert begun.wait(LONG)
+    desk.close()  # waits for the thread
+    desk.pump()
+    assert (len(stopped), read) == (1, [])
+    assert stopped[0] < 1_999
+    assert (desk.frames, desk.source, data._note.value) == ((), "", said)
 
 
 def test_the_process_that_makes_streets_is_read_and_stopped(tmp_path, monkeypatch):
