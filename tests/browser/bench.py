@@ -63,6 +63,10 @@ class Bench:
         self.root.get_by_label(label, exact=True).locator("visible=true").select_option(label=option)
         self.page.wait_for_timeout(0.3 * SECOND)
 
+    def pin(self, run: str) -> None:
+        """Choose the run that others are compared with, under Compare."""
+        self.root.get_by_title("Pin a chosen run").select_option(label=run.replace(" ", "\N{NO-BREAK SPACE}"))
+
     def write(self, label: str, text: str) -> None:
         field = self.root.get_by_label(label, exact=True).locator("visible=true")
         field.fill(text)
