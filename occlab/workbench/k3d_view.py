@@ -50,15 +50,16 @@ class K3dView:
     """
 
     def __init__(self, grid: VoxelGrid, *, dark: bool = False, height: int = 420) -> None:
-        self._k3d = require("k3d", extra="viewer")
+        self._k3d = require("k3d")
         bare = {"menu_visibility": False, "grid_visible": False, "axes_helper": 0}
-        fast = {"antialias": 0, "logarithmic_depth_buffer": False}  # what software WebGL is slow at
+        fast = {"antialias": 0, "logarithmic_depth_buffer": False}  # software WebGL is slow at both
+        light = {"lighting": 1.8}  # what lies flat has about the colour of the legend
         # The mouse wheel scrolls the page; the scene has buttons for it.
         camera = {"camera_auto_fit": False, "camera_fov": 45.0, "camera_mode": "orbit", "camera_up_axis": "z"}
         camera |= {"camera_no_zoom": True}
         link = _LINK.replace("MARK", uuid4().hex)
         self.plots = [
-            self._k3d.plot(height=height - LINES, additional_js_code=link, **bare, **fast, **camera) for _ in range(2)
+            self._k3d.plot(height=height - LINES, additional_js_code=link, **bare, **fast, **light, **camera) for _ in range(2)
         ]
         self.lines = [widgets.HTML(layout={"height": f"{LINES}px", "margin": "0", "overflow": "hidden"}) for _ in range(2)]
         self.volumes: list[Any] = []
@@ -122,7 +123,7 @@ class K3dView:
     def close(self) -> None:
         """Take it off the page, with all that it holds there."""
         for one in (self.widget, *self.widget.children, *self.lines, *self.plots, *self.volumes, *self._others):
-            one.close()
+            widgets.Widget.close(one)  # a plot's own close() leaves its model
 
     def _turn(self, camera: list[float]) -> None:
         for plot in self.plots:
@@ -161,7 +162,8 @@ class K3dView:
             self.volumes[number].voxels = volume
 
     def _say(self, number: int, heading: str, counts: str) -> None:
-        ui.put(self.lines[number], f'<div style="font-size:12px"><b>{html.escape(heading)}</b><br>{counts}</div>')
+        style = f"height:{LINES - 2}px; padding-left:5px; display:flex; align-items:flex-end; font-size:12px"  # as in Plotly
+        ui.put(self.lines[number], f'<div style="{style}"><div><b>{html.escape(heading)}</b><br>{counts}</div></div>')
 
 
 def _levels(heights: int) -> np.ndarray:

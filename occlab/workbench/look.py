@@ -127,7 +127,7 @@ class Look:
             options=[*VIEWS],
             description="3-D by",
             tooltip="k3d turns faster, and draws every voxel where Plotly draws blocks of a full volume",
-            layout={"width": "185px", "display": "flex" if find_spec("k3d") else "none"},
+            layout={"width": "205px", "display": "flex" if find_spec("k3d") else "none"},
             **wide,
         )
         self.note = ui.note(_NONE)
@@ -209,9 +209,9 @@ class Look:
             layout={"width": "310px"},
         )
         self.step.observe(self._stepped, names="value")
-        for old in self._step_place.children:
-            old.close()
-        self._step_place.children = (self.step,)
+        before, self._step_place.children = self._step_place.children, (self.step,)
+        for old in before:
+            ui.discard(old)
 
     def _stepped(self, change: Any) -> None:
         if not self._filling:
@@ -345,12 +345,13 @@ class Look:
         if self._view is None:
             return
         old, self._view, self._scene.children = self._view, None, ()
-        if isinstance(old, K3dView):
-            old.close()
-        else:
-            for one in (*old.widget.children, old.widget):
-                one.close()
-        self._draw()
+        old.close()
+        try:
+            self._draw()
+        except OcclabError as error:  # it is there, and cannot be imported
+            self.drawn_by.value = next(iter(VIEWS))
+            self._draw()
+            self.desk.fail(error)
 
     def _see(self, turn: Callable[[VolumeView | K3dView], Any]) -> None:
         if self._view is not None:

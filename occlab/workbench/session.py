@@ -8,6 +8,7 @@
 
 import atexit
 import copy
+import gc
 import threading
 import time
 import traceback
@@ -334,6 +335,8 @@ class Session:
                 run.close()
         atexit.unregister(self.stop)
         self._become(state, message)
+        del run
+        gc.collect()  # network and optimiser hold each other, and would stay until the collector happens to come by
 
     def _check(self) -> None:
         if self._stopping:

@@ -108,6 +108,14 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]], *, caption: str 
     return f"<table>{said}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
+def discard(widget: widgets.Widget) -> None:
+    """Close a widget that was taken out, with its layout and style: they are widgets too, and hold its elements on the page."""
+    for name in ("style", "layout"):
+        if widget.has_trait(name):
+            getattr(widget, name).close()
+    widget.close()
+
+
 def row(*children: Any, **layout: Any) -> widgets.HBox:
     return widgets.HBox(children, layout={"align_items": "center", "flex_flow": "row wrap", "grid_gap": "6px"} | layout)
 

@@ -136,6 +136,11 @@ class VolumeView:
         self._dark = dark
         paint(self.figure, dark)
 
+    def close(self) -> None:
+        """Take it off the page, with all that it holds there."""
+        for one in (self.widget, *self.widget.children):
+            one.close()
+
     def _turn(self, scene: str, camera: Any) -> None:
         """The page's own script does so while the mouse moves; this is for where it could not run, and for who looks later."""
         if self.figure.layout[scene].camera != camera:

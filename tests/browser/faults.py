@@ -18,8 +18,8 @@ MESSAGES = re.compile(
 LOOKS = ("scrolling", "overlaps", "cutOff", "faint")
 """What of ``inspect.js`` a screen is looked at with."""
 
-FEWEST = 100
-"""Pixels that the data of a figure changes at least; a line of 100 pixels does."""
+FEWEST = 30
+"""Pixels that the data of a figure changes at least; one small marker does."""
 
 
 def faults(page: Page) -> list[str]:

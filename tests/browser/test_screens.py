@@ -1,5 +1,7 @@
 """Every screen of the workbench at two sizes, light and dark: nothing overlaps, scrolls inside, is cut off, faint or empty."""
 
+from collections.abc import Sequence
+
 import pytest
 from bench import Bench, opened, served
 from faults import screen_faults
@@ -61,10 +63,10 @@ def lasting_faults(bench: Bench) -> list[str]:
     return []
 
 
-def faults_of(bench: Bench, name: str) -> list[str]:
+def faults_of(bench: Bench, name: str, sizes: Sequence[tuple[int, int]] = SIZES) -> list[str]:
     """A sentence for each fault of each screen."""
     found = []
-    for width, height in SIZES:
+    for width, height in sizes:
         bench.page.set_viewport_size({"width": width, "height": height})
         for (tab, view), figures in SCREENS.items():
             bench.turn_to(tab)
@@ -90,12 +92,12 @@ def test_in_jupyterlab(page, own_lab):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_on_a_page_of_its_own(theme, page, own_home, monkeypatch):
+@pytest.mark.parametrize(("theme", "size"), [("light", SIZES[0]), ("dark", SIZES[1])])
+def test_on_a_page_of_its_own(theme, size, page, own_home, monkeypatch):
     monkeypatch.setenv("OCCLAB_HOME", str(own_home))
     with served(own_home / "screens" / "runs", theme) as (address, _):
         page.goto(address)
         bench = Bench(page)
         two_runs(bench)
-        found = faults_of(bench, theme)
+        found = faults_of(bench, theme, [size])
         assert not found, "\n".join(found)

@@ -1,4 +1,6 @@
-"""The live view by k3d, without a browser: what is drawn, what is said, what is sent again; and the way there and back in Look."""
+"""The live view by k3d, without a browser: what is drawn, what is said and sent again; the way there and back in Look."""
+
+import sys
 
 import numpy as np
 import pytest
@@ -173,3 +175,18 @@ def test_k3d_and_back(tab):
 def test_where_k3d_is_absent_nothing_offers_it(make_desk, config, monkeypatch):
     monkeypatch.setattr("occlab.workbench.look.find_spec", lambda name: None)
     assert Look(make_desk(config=config)).drawn_by.layout.display == "none"
+
+
+def test_a_k3d_that_cannot_be_imported_is_told_of(make_desk, config, to_the_end, monkeypatch):
+    desk, told = make_desk(config=config), []
+    desk.on("error", lambda: told.append(desk.error[0]))
+    tab = Look(desk)
+    tab.show()
+    to_the_end(desk.new_session())
+    pump(tab)
+    monkeypatch.setitem(sys.modules, "k3d", None)
+    tab.drawn_by.value = BY_K3D
+    assert "k3d could not be imported" in told[0]
+    assert tab.drawn_by.value == "Plotly"
+    assert isinstance(tab._view, VolumeView)
+    assert tab._scene.children == (tab._view.widget,)
