@@ -1,6 +1,6 @@
 """Measure occlab side by side with its peers, in one process, and print the tables.
 
-    python benchmarks/run.py                      all six, about 15 minutes on 2 quiet cores
+    python benchmarks/run.py                      all eight, about 25 minutes on 2 quiet cores
     python benchmarks/run.py voxelization --quick  a smoke test of the script: small, few rounds, nothing written
 
 Whole runs are written to benchmarks/results/ and into benchmarks/README.md. Where there is a CUDA device, the same
