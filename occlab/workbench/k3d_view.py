@@ -16,7 +16,7 @@ from ..grid import VoxelGrid
 from ..viz import dark as dark_paper
 from ..viz import theme, voxels
 from . import ui
-from .volume import CAMERAS, _counts
+from .volume import CAMERAS, kept, of_prediction, of_target
 
 LINES = 56
 """Height of the lines above each scene, pixels: as much as they take above Plotly's."""
@@ -89,15 +89,13 @@ class K3dView:
         outcome = theme.outcomes(p, target, grid or self._grid, mask, threshold)
         if grid not in (None, self._grid):
             self._lie_over(grid)
-        visible = (np.arange(4) * np.isin(np.arange(4), [*shown])).astype(np.uint8)[outcome]
-        self._place(0, visible)
-        self._say(0, f"{names[0]}, p > {threshold:.2f}: IoU {theme.score(outcome)[3]:.3f}", _counts(outcome, shown))
+        self._place(0, kept(outcome, shown))
+        self._say(0, *of_prediction(names[0], threshold, outcome, shown))
         if self._target[0] is not target or self._target[1] is not mask:
             self._target = (target, mask)
             solid = np.isin(outcome, (1, 2))
             self._place(1, solid * _levels(len(solid))[:, None, None])
-            n = int(solid.sum())
-            self._say(1, names[1], f"{n:,} of {solid.size:,} voxels ({n / solid.size:.2%}), brighter the higher")
+            self._say(1, *of_target(names[1], solid))
         return outcome
 
     def look_from(self, name: str) -> None:

@@ -104,17 +104,15 @@ class VolumeView:
         if grid not in (None, self._grid):
             self._lie_over(grid, self.figure)
         with self.figure.batch_update():
-            visible = (np.arange(4) * np.isin(np.arange(4), [*shown])).astype(np.uint8)[outcome]
-            mesh, edge = _drawn(visible)
+            mesh, edge = _drawn(kept(outcome, shown))
             self._place(0, mesh, intensity=mesh.value)
-            self._say(0, f"{names[0]}, p > {threshold:.2f}: IoU {theme.score(outcome)[3]:.3f}", _counts(outcome, shown), edge)
+            self._say(0, *of_prediction(names[0], threshold, outcome, shown), edge)
             if self._target[0] is not target or self._target[1] is not mask:
                 self._target = (target, mask)
                 solid = np.isin(outcome, (1, 2))
                 mesh, edge = _drawn(solid.astype(np.uint8))
                 self._place(1, mesh, intensity=mesh.vertices[:, 2].astype(np.min_scalar_type(len(solid))))
-                n = int(solid.sum())
-                self._say(1, names[1], f"{n:,} of {solid.size:,} voxels ({n / solid.size:.2%}), brighter the higher", edge)
+                self._say(1, *of_target(names[1], solid), edge)
         return outcome
 
     def look_from(self, name: str) -> None:
@@ -332,6 +330,22 @@ def _drawn(volume: np.ndarray) -> tuple[Mesh, int]:
         edge *= 2
     corners = np.minimum(mesh.vertices * edge, volume.shape[::-1]).astype(np.int16)
     return Mesh(corners, mesh.triangles, mesh.value), edge
+
+
+def kept(outcome: np.ndarray, shown: Collection[int]) -> np.ndarray:
+    """The outcomes of voxels, uint8, with 0 for those that are not shown."""
+    return (np.arange(4) * np.isin(np.arange(4), [*shown])).astype(np.uint8)[outcome]
+
+
+def of_prediction(name: str, threshold: float, outcome: np.ndarray, shown: Collection[int]) -> tuple[str, str]:
+    """What stands above a prediction: the heading, not escaped, and HTML of the counts."""
+    return f"{name}, p > {threshold:.2f}: IoU {theme.score(outcome)[3]:.3f}", _counts(outcome, shown)
+
+
+def of_target(name: str, solid: np.ndarray) -> tuple[str, str]:
+    """What stands above a target, as :func:`of_prediction`."""
+    n = int(solid.sum())
+    return name, f"{n:,} of {solid.size:,} voxels ({n / solid.size:.2%}), brighter the higher"
 
 
 def _counts(outcome: np.ndarray, shown: Collection[int] = tuple(theme.OUTCOMES)) -> str:
