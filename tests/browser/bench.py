@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 from lab import PANEL, SECOND, open_notebook, scene_pixels
 
 SCREENSHOTS = Path(__file__).parents[2] / "build" / "screenshots"
@@ -154,3 +155,9 @@ def served(runs: Path, theme: str = "light") -> Iterator[tuple[str, subprocess.P
     finally:
         server.send_signal(signal.SIGINT)
         server.communicate(timeout=60)
+
+
+def kernel_of(server: subprocess.Popen) -> psutil.Process:
+    """The one Python behind the page of :func:`served`."""
+    (kernel,) = [p for p in psutil.Process(server.pid).children(recursive=True) if "ipykernel_launcher" in p.cmdline()]
+    return kernel

@@ -2,7 +2,7 @@
 
 import psutil
 import pytest
-from bench import Bench, served
+from bench import Bench, kernel_of, served
 
 CYCLES, MOVES = 10, 5
 """Trainings that are started and stopped, and sliders that are moved in each."""
@@ -21,7 +21,7 @@ def test_ten_trainings_and_fifty_moves_leave_nothing_behind(page, own_home, monk
         bench.turn_to("Set up")
         bench.reads(r"\d+ to train on")
         bench.write("steps", "5000")
-        (kernel,) = [p for p in psutil.Process(server.pid).children(recursive=True) if "ipykernel_launcher" in p.cmdline()]
+        kernel = kernel_of(server)
         cycle(bench)
         first = holds(page, kernel)
         for _ in range(CYCLES - 1):

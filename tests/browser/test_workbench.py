@@ -2,9 +2,8 @@
 
 import re
 
-import psutil
 import pytest
-from bench import Bench, opened, served
+from bench import Bench, kernel_of, opened, served
 
 STEPS = 500  # a tiny run is on its floor by then
 HALF = 1.152
@@ -145,7 +144,7 @@ def test_a_kernel_that_is_killed_loses_no_run(page, own_home, monkeypatch):
     with served(own_home / "killed" / "runs") as (address, server):
         page.goto(address)
         begun = long_training(Bench(page), seed=1)
-        (kernel,) = [p for p in psutil.Process(server.pid).children(recursive=True) if "ipykernel_launcher" in p.cmdline()]
+        kernel = kernel_of(server)
         kernel.kill()
         page.get_by_text("The Python behind this page has ended").wait_for(timeout=60_000)
         page.goto(address.partition("?")[0])
