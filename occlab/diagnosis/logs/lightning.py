@@ -12,7 +12,7 @@ from ...errors import OcclabError
 from .assemble import assemble, interval, main_series
 from .curves import Curves
 from .hparams import hparams_beside
-from .lines import LONGEST_LINE, Lines, clean, whole
+from .lines import Lines, clean, whole
 from .log import TrainingLog
 from .names import is_validation, recognise
 
@@ -98,7 +98,6 @@ def _cells(line: str) -> list[str]:
     if '"' not in line:
         return [cell.strip() for cell in line.split(",")]
     try:
-        csv.field_size_limit(LONGEST_LINE)
         return [cell.strip() for cell in next(csv.reader([line]))]
     except (csv.Error, StopIteration):
         return []

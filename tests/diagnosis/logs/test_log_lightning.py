@@ -1,5 +1,7 @@
 """Lightning's metrics.csv and hparams.yaml."""
 
+import csv
+
 import pytest
 
 from occlab.diagnosis.logs import read_log
@@ -39,6 +41,12 @@ def test_an_older_header_and_quoted_cells(tmp_path):
     assert log.training["loss"].value.tolist() == [1.25, float("inf")]
     assert log.training["learning_rate"].step.tolist() == [9]
     assert log.validation["val/loss"].step.tolist() == [19]
+
+
+def test_a_log_is_read_without_a_change_to_the_readers_of_the_whole_process(tmp_path):
+    before = csv.field_size_limit()
+    read_log(write(tmp_path, 'epoch,step,train_loss\n0,1,1.0\n"0",2,0.5\n'))
+    assert csv.field_size_limit() == before
 
 
 def test_the_last_of_several_values_of_a_step_counts(tmp_path):
