@@ -81,7 +81,8 @@ class DataChoice:
             size = self.size
             self._read(lambda *_: split_frames(SAMPLES, size), SAMPLE, "reading the sample frames")
         elif change["new"] == FOLDER:
-            self._asked += 1
+            self._asked += 1  # what is being read is no longer wanted, and its answer will not free these
+            self._use.disabled = self._more.disabled = False
             self._show_picker()
 
     # --- simulated streets ------------------------------------------------------------------------------------------

@@ -56,7 +56,7 @@ class K3dView:
         light = {"lighting": 1.8}  # what lies flat has about the colour of the legend
         # The mouse wheel scrolls the page; the scene has buttons for it.
         camera = {"camera_auto_fit": False, "camera_fov": 45.0, "camera_mode": "orbit", "camera_up_axis": "z"}
-        camera |= {"camera_no_zoom": True}
+        camera |= {"camera_no_zoom": True, "camera_rotate_speed": 0.5}
         link = _LINK.replace("MARK", uuid4().hex)
         self.plots = [
             self._k3d.plot(height=height - LINES, additional_js_code=link, **bare, **fast, **light, **camera) for _ in range(2)

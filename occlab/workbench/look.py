@@ -126,7 +126,7 @@ class Look:
         self.drawn_by = widgets.Dropdown(
             options=[*VIEWS],
             description="3-D by",
-            tooltip="k3d turns faster, and draws every voxel where Plotly draws blocks of a full volume",
+            tooltip="k3d draws every voxel, where Plotly draws blocks of a full volume",
             layout={"width": "205px", "display": "flex" if find_spec("k3d") else "none"},
             **wide,
         )

@@ -8,6 +8,7 @@
 
 import atexit
 import copy
+import ctypes
 import gc
 import threading
 import time
@@ -337,6 +338,8 @@ class Session:
         self._become(state, message)
         del run
         gc.collect()  # network and optimiser hold each other, and would stay until the collector happens to come by
+        with suppress(OSError, AttributeError, TypeError):  # glibc alone keeps for a thread what the thread has freed
+            ctypes.CDLL(None).malloc_trim(0)
 
     def _check(self) -> None:
         if self._stopping:

@@ -2,8 +2,10 @@
 
 import re
 
+import numpy as np
 import pytest
 from bench import Bench, kernel_of, opened, served
+from faults import picture, pixels_that_differ
 
 STEPS = 500  # a tiny run is on its floor by then
 HALF = 1.152
@@ -33,6 +35,7 @@ def test_the_plateau_its_cause_and_its_end(bench):
     stood, freed = plateau(bench), through_the_floor(bench)
     assert freed > 1.5 * stood, f"IoU {stood} as it stood, {freed} on logits"
     looked_at(bench)
+    turned_by_k3d(bench)
     steered(bench)
     compared(bench)
     diagnosed(bench)
@@ -92,6 +95,32 @@ def looked_at(bench):
     bench.slide("step", "End")
     bench.reads(f"after {STEPS} steps")
     bench.changed_scene(third)
+
+
+def turned_by_k3d(bench):
+    """Both scenes by the other viewer: a drag in one turns both; and back."""
+    bench.choose("3-D by", "k3d, every voxel")
+    scenes = bench.root.locator("canvas:visible")
+    bench.until(lambda: scenes.count() == 2, "k3d shows two scenes")
+    bench.until(lambda: all(colours(bench, scenes.nth(i)) > 20 for i in (0, 1)), "the voxels are drawn")
+    before = [picture(bench.page, scenes.nth(i)) for i in (0, 1)]
+    bench.keep("look-k3d")
+    box = scenes.first.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    bench.page.mouse.move(x, y)
+    bench.page.mouse.down()
+    bench.page.mouse.move(x + 60, y, steps=6)
+    bench.page.mouse.up()
+    for i in (0, 1):
+        bench.until(
+            lambda i=i: pixels_that_differ(before[i], picture(bench.page, scenes.nth(i))) > 2000, f"scene {i} has turned"
+        )
+    bench.choose("3-D by", "Plotly")
+    bench.until(lambda: bench.scene()["colours"] > 20, "Plotly draws again")
+
+
+def colours(bench, element):
+    return len(np.unique(picture(bench.page, element).reshape(-1, 3), axis=0))
 
 
 def steered(bench):
