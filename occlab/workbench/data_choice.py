@@ -82,7 +82,7 @@ class DataChoice:
             self._read(lambda *_: split_frames(SAMPLES, size), SAMPLE, "reading the sample frames")
         elif change["new"] == FOLDER:
             self._asked += 1  # what is being read is no longer wanted, and its answer will not free these
-            self._use.disabled = self._more.disabled = False
+            self._hold(False)
             self._show_picker()
 
     # --- simulated streets ------------------------------------------------------------------------------------------
@@ -122,6 +122,10 @@ class DataChoice:
         path, size = self._picker.path, self.size
         self._read(lambda *_: split_frames(path, size), f"folder {path.name}", f"reading {path.name}", check=True)
 
+    def _hold(self, reading: bool) -> None:
+        """Nothing more is asked for while something is read."""
+        self._use.disabled = self._more.disabled = reading
+
     # --- reading, on another thread ---------------------------------------------------------------------------------
 
     def _read(self, job: Job, source: str, what: str, *, check: bool = False) -> None:
@@ -130,7 +134,8 @@ class DataChoice:
         self._asked += 1
         asked = self._asked
         ui.say(self._note, f"{what} ...")
-        self._found.value, self._use.disabled, self._more.disabled = "", True, True
+        self._found.value = ""
+        self._hold(True)
 
         def wanted() -> bool:
             return self._asked == asked and not self.desk.closed
@@ -140,7 +145,7 @@ class DataChoice:
                 call()
 
         def done(split: Split) -> None:
-            self._use.disabled = self._more.disabled = False
+            self._hold(False)
             frames, held_out = split
             self._said = ()
             self.desk.set_up(frames=frames, held_out=held_out, source=source)
@@ -148,7 +153,7 @@ class DataChoice:
                 self._check(frames[:ALIGNED], now)
 
         def failed(error: Exception) -> None:
-            self._use.disabled = self._more.disabled = False
+            self._hold(False)
             ui.say(self._note, f"still in use: {self.desk.source or 'no frames'}")
             self._found.value = ui.error_card(_sentence(error))
 

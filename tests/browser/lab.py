@@ -179,9 +179,9 @@ def camera_eye(page) -> tuple[float, float, float]:
     return eye["x"], eye["y"], eye["z"]
 
 
-def drag(page, dx: float = 120, dy: float = -20) -> None:
-    """Drag across the middle of the first 3-D figure, in pixels."""
-    box = page.locator(".js-plotly-plot").first.bounding_box()
+def drag(page, element, dx: float = 120, dy: float = -20) -> None:
+    """Drag across the middle of an element, in pixels."""
+    box = element.bounding_box()
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     page.mouse.move(x, y)
     page.mouse.down()

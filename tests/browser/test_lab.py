@@ -14,7 +14,7 @@ def assert_drawn_and_turns(page) -> None:
     assert drawn["pixels"] > 50_000
     assert drawn["colours"] > 20, "the 3-D scene is one flat colour"
     before = camera_eye(page)
-    drag(page)
+    drag(page, page.locator(".js-plotly-plot").first)
     assert max(abs(a - b) for a, b in zip(before, camera_eye(page), strict=True)) > 0.1, "dragging did not turn the scene"
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from bench import Bench, kernel_of, opened, served
 from faults import picture, pixels_that_differ
+from lab import drag
 
 STEPS = 500  # a tiny run is on its floor by then
 HALF = 1.152
@@ -105,12 +106,7 @@ def turned_by_k3d(bench):
     bench.until(lambda: all(colours(bench, scenes.nth(i)) > 20 for i in (0, 1)), "the voxels are drawn")
     before = [picture(bench.page, scenes.nth(i)) for i in (0, 1)]
     bench.keep("look-k3d")
-    box = scenes.first.bounding_box()
-    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    bench.page.mouse.move(x, y)
-    bench.page.mouse.down()
-    bench.page.mouse.move(x + 60, y, steps=6)
-    bench.page.mouse.up()
+    drag(bench.page, scenes.first, 60, 0)
     for i in (0, 1):
         bench.until(
             lambda i=i: pixels_that_differ(before[i], picture(bench.page, scenes.nth(i))) > 2000, f"scene {i} has turned"

@@ -190,6 +190,16 @@ def test_a_folder_is_opened_said_read_and_its_alignment_looked_at(data, desk, pu
     assert data._more.layout.display == "none", "streets are no answer to a folder with few frames"
 
 
+def test_a_folder_can_be_used_though_another_answer_is_still_to_come(data, desk, pump, tmp_path, monkeypatch):
+    held = threading.Event()
+    monkeypatch.setattr(data_choice, "split_frames", lambda *_: held.wait(LONG) and ([], []))
+    data._kind.value = SAMPLE
+    assert data._use.disabled
+    open_folder(data, tmp_path, pump)
+    held.set()
+    assert not data._use.disabled
+
+
 def test_a_folder_that_holds_nothing_is_said_in_a_sentence(data, desk, pump, tmp_path):
     (tmp_path / "empty").mkdir()
     open_folder(data, tmp_path / "empty", pump)
