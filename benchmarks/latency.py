@@ -30,6 +30,13 @@ def note():
         time.sleep(0.002)
 threading.Thread(target=note, daemon=True).start()
 """
+AT = """
+look, p = bench.tabs["Look"], bench.tabs["Look"].picture.p
+look.threshold.value = round(float(p.flatten().kthvalue(p.numel() - {voxels}).values), 2)
+print(f"{{int((p > look.threshold.value).sum()):,}}")
+"""
+VOXELS = 30_000
+"""About as many are predicted where a threshold is chosen for it."""
 SIZES = {"small, cells of 1.2 m": 80, "small": 40}
 """Training steps by the name that a size has in the workbench."""
 QUICK = {"tiny": 40}
@@ -40,6 +47,7 @@ _FLAT = "[...document.querySelectorAll('.occlab .js-plotly-plot')].filter(plot =
 WORDS = "document.querySelector('.occlab-setup').textContent"
 LAST_STEP = f"{_FLAT}.flatMap(plot => plot._fullData).find(trace => trace.name === 'loss')?.x?.at(-1) ?? 0"
 SLICE = f"{_FLAT}.map(plot => plot._fullLayout.title.text).find(text => text?.includes('channel'))"
+STOPPED = "document.querySelector('.occlab [role=status]').textContent.startsWith('stopped')"
 SCENE = ".occlab .gl-container canvas"
 
 
@@ -81,7 +89,24 @@ def measure(live: LivePage, bench: Any, size: str, steps: int, times: int) -> di
     found["Look: step to mesh"] = answers(live, lambda i: bench.slide("step", "ArrowLeft"), min(times, 9))
     found["Look: height to slice"] = answers(live, lambda i: bench.slide("height", back_and_forth(i)), times, SLICE)
     found["Look: turning, from frame to frame"] = list(np.diff(live.turn(SCENE, 0.1 * times)))
+    voxels = live.ask(AT.format(voxels=VOXELS))
+    live.page.wait_for_timeout(2_000)
+    found[f"Look: threshold to mesh, about {voxels} voxels"] = answers(
+        live, lambda i: bench.slide("threshold", back_and_forth(i)), times
+    )
+    found[f"Look: turning, about {voxels} voxels"] = list(np.diff(live.turn(SCENE, 0.1 * times)))
+    bench.turn_to("Train")
+    found["Train: stop to stopped"] = [one for _ in range(min(times, 9)) for one in stop(live, bench, steps)]
     return found
+
+
+def stop(live: LivePage, bench: Any, steps: int) -> list[float]:
+    """Milliseconds from the button to "stopped", of a training that has just begun."""
+    bench.press("reset")
+    bench.reads(rf"step 0 of {steps}")
+    bench.press("start")
+    bench.reads(rf"training\s+step [1-9]\d* of {steps}")
+    return answers(live, lambda _: bench.press("stop"), 1, STOPPED)
 
 
 def answers(live: LivePage, act: Callable[[int], None], times: int, read: str | None = None) -> list[float]:

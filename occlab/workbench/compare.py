@@ -120,7 +120,7 @@ class Compare:
             self._fill()
 
     def _fill(self) -> None:
-        """Read the runs anew. Until somebody chooses, the last two are chosen."""
+        """Read the runs anew. Until somebody chooses, the last two configurations are chosen."""
         self._rows = run_table.table(self._desk.runs())
         listed = [row for row in self._rows if self._kept is None or row.folder in self._kept]
         chosen = [row.folder for row in listed if row.folder in self.runs.value] if self._by_hand else []
@@ -128,7 +128,7 @@ class Compare:
         self._filling = True
         if list(self.runs.options) != options:
             self.runs.options = options
-        self.choose(chosen or [row.folder for row in listed[:2]])
+        self.choose(chosen or _telling(listed))
         self._offer()
         self._filling = False
         self._draw()
@@ -272,6 +272,16 @@ class Compare:
                     dimension.constraintrange = None
         self._kept = None
         self._fill()
+
+
+def _telling(rows: list[RunRow]) -> list[Path]:
+    """Folders of two runs that say something beside each other: the latest, and the latest of another configuration; of each
+    the one that is finished, where there is one. Where there is one configuration, its latest two."""
+    latest: dict[str, Path] = {}
+    for row in sorted(rows, key=lambda row: row.run.summary is None):  # stable: the latest stay first
+        latest.setdefault(row.name, row.folder)
+    names = [*dict.fromkeys(row.name for row in rows)][:2]
+    return [latest[name] for name in names] if len(names) > 1 else [row.folder for row in rows[:2]]
 
 
 def _fewer(columns: list[dict[str, Any]], results: list[str]) -> tuple[list[dict[str, Any]], list[str]]:

@@ -1,6 +1,6 @@
 """The Diagnose tab: one button runs the doctor on the training in hand. It reads other people's logs too."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,25 +24,27 @@ LOSSES = {"as the log says": None, "BCE": "bce", "BCE + Dice": "bce+dice", "foca
 """Losses by which the plateau of a log can be read."""
 
 
-def examine(session: Session) -> Report:
+def examine(session: Session) -> tuple[int, Report]:
     """The doctor on a session's network as it stands, with its first batch, its loss, its optimiser and its clipping. It takes
     seconds, or a minute where every check is made.
+
+    Returns:
+        after how many steps the network stands, and the report.
 
     Raises:
         OcclabError: a damaged checkpoint, or a network that does not run.
     """
-    config, rate = session.config, session.learning_rate
+    config, (step, model) = session.config, session.model()
+    rate = session.learning_rate
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = session.model().to(device)
-    batch = Batches(session.frames, config, device)[0]
+    model, batch = model.to(device), Batches(session.frames, config, device)[0]
     optimizer = make_optimizer(model, config)
     for group in optimizer.param_groups:
         group["lr"] = rate * group["lr_mult"]
     loss = config.loss if batch.mask is None else lambda logits, target: config.loss(logits, target, batch.mask)
     with BUILDING:  # the doctor draws from the process's one generator, as does a network that is built meanwhile
-        return diagnose(
-            model, (batch.features, batch.target), loss, optimizer=optimizer, mask=batch.mask, clip_norm=config.clip_norm
-        )
+        known = {"optimizer": optimizer, "mask": batch.mask, "clip_norm": config.clip_norm}
+        return step, diagnose(model, (batch.features, batch.target), loss, **known)
 
 
 def examine_log(path: Path, **known: Any) -> Report:
@@ -153,11 +155,15 @@ class Diagnose:
 
     def _examine(self) -> None:
         session = self._desk.session
-        of = f"the network of {session.name}, after {_steps(session.steps_made)}"
-        doing = f"Examining {of}: some seconds, or a minute where nothing fails at once."
+        doing = f"Examining the network of {session.name}: some seconds, or a minute where nothing fails at once."
         self._clear()
-        ui.say(self._of, f"Of {of}:")
-        self._work(lambda: examine(session), self._reported, doing, session)
+
+        def reported(found: tuple[int, Report]) -> None:
+            step, report = found
+            ui.say(self._of, f"Of the network of {session.name}, after {_steps(step)}:")
+            self._reported(report)
+
+        self._work(lambda: examine(session), reported, doing, session)
 
     def _examine_log(self) -> None:
         session = self._desk.session
@@ -178,16 +184,14 @@ class Diagnose:
 
     def _work(self, job: Callable[[], Any], then: Callable[[Any], Any], doing: str, session: Session | None = None) -> None:
         """Have it done in the background, and the session paused meanwhile: the cores are few."""
-        paused = session is not None and session.state == "running"
-        if paused:
-            session.pause()
+        give_back = session.hold() if session is not None and session.state == "running" else None
         self._refusal.value = ""
-        self._busy = doing + (" The training is paused, and goes on after." if paused else "")
+        self._busy = doing + (" The training is paused, and goes on after." if give_back else "")
 
         def end(tell: Callable[[Any], Any], result: Any) -> None:
             self._busy = ""
-            if paused and session.state == "paused" and session is self._desk.session:
-                session.resume()
+            if give_back is not None:
+                give_back()
             self._allow()
             tell(result)
 
@@ -224,13 +228,21 @@ class Diagnose:
     # --- what comes out ---------------------------------------------------------------------------------------------
 
     def _clear(self) -> None:
-        self.report, self.trials, self.experiments.children = None, [], ()
+        self.report, self.trials = None, []
         self._tried.value = self._cards.value = ""
+        ui.say(self._of, "")
+        self._offer(())
+
+    def _offer(self, buttons: Sequence[widgets.Button]) -> None:
+        """Buttons of experiments. Those before are closed: each holds the networks of its finding."""
+        before, self.experiments.children = self.experiments.children, buttons
+        for old in before:
+            ui.discard(old)
 
     def _reported(self, report: Report) -> None:
         self.report = report
         alarms = [finding for finding in report.findings if finding.alarming and finding.next_experiment]
-        self.experiments.children = [
+        buttons = [
             ui.button(
                 f"try: {wording.clean(finding.next_experiment.change, 70)}",
                 f"{finding.id}: {wording.clean(finding.next_experiment, 400)}",
@@ -239,6 +251,7 @@ class Diagnose:
             for finding in alarms
             if finding.next_experiment.run is not None
         ]
+        self._offer(buttons)
         self._cards.value = as_html(report)
 
     def _tried_one(self, trial: Trial) -> None:

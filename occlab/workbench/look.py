@@ -8,7 +8,6 @@ from importlib.util import find_spec
 from typing import Any
 
 import ipywidgets as widgets
-import torch
 from torch import Tensor
 
 from ..errors import OcclabError
@@ -264,17 +263,15 @@ class Look:
             self._targets = {k: v for k, v in self._targets.items() if k == (session, 0)} | {(session, number): known}
         if number:
             fabric = make_fabric(config)
-            model = session.model().to(fabric.device)
-            made, batch = session.steps_made, Batches([frame], config, fabric.device).frame(0)
-            p = predict(model, batch, fabric, running_statistics=False)[0].cpu()  # as the snapshots are made
+            batch = Batches([frame], config, fabric.device).frame(0)
+            made, model = session.model()
+            p = predict(model.to(fabric.device), batch, fabric, running_statistics=False)[0].cpu()  # as the snapshots are made
         else:
-            made = session.steps_made if step == NOW else step
-            if made in session.snapshots:
-                p = session.snapshots[made]
+            kept, made = session.snapshots, session.steps_made if step == NOW else step
+            if made in kept:
+                p = kept[made]
             else:
-                p = session.look()  # which may wait for a step
-                kept = session.snapshots
-                made = next(step for step in reversed([*kept]) if torch.equal(kept[step], p))
+                made, p = session.look()  # which may wait for a step
         return Picture(session, number, made, p, *known)
 
     def _take(self, picture: Picture) -> None:

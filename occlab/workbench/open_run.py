@@ -3,11 +3,14 @@
 The folder is written line for line as :func:`occlab.training.train` does, and each goes on with what the other left.
 """
 
+import ctypes
+import gc
 import json
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -61,6 +64,8 @@ class OpenRun:
         """The steps in the log."""
         self.made = 0
         """The number of updates in the weights: less than the log holds while a killed run repeats its last steps."""
+        self.saved = 0
+        """The number of updates in the checkpoint."""
         self.bins: dict[int, Tensor] = {}
         """Snapshots by step: probabilities (Z, Y, X) in 256 bins, uint8."""
         self.rates: dict[int, float] = {}
@@ -69,7 +74,7 @@ class OpenRun:
         self.model: OccupancyUNet | None = None
         self._lock: TextIO | None = None
         self._log: TextIO | None = None
-        self._saved, self._save_seconds = 0, 0.0
+        self._save_seconds = 0.0
 
     def open(self) -> None:
         """Take the folder, so that nobody else trains in it, and read it.
@@ -87,7 +92,8 @@ class OpenRun:
     def read(self) -> None:
         """What lies in the folder: the log, the snapshots and the rates set by hand."""
         run = load_run(self.folder)
-        self.steps, self.finished, self.made = run.steps, run.summary is not None, checkpoint_step(self.folder)
+        self.steps, self.finished = run.steps, run.summary is not None
+        self.made = self.saved = checkpoint_step(self.folder)
         self.bins = {int(path.stem): load_tensors(path)[0]["p_bins"] for path in snapshot_paths(self.folder)}
         self.rates = rates_by_hand(self.folder / "config.json")
 
@@ -108,7 +114,7 @@ class OpenRun:
         checkpoint = self.folder / "checkpoint.safetensors"
         self.made = load_checkpoint(checkpoint, self.model, self._optimizer) if checkpoint.exists() else 0
         values = sum(parameter.numel() for parameter in self.model.parameters())
-        self._saved, self._save_seconds = self.made, 12e-6 * values / 20  # until one is timed: 20 MB/s, 12 bytes a weight
+        self.saved, self._save_seconds = self.made, 12e-6 * values / 20  # until one is timed: 20 MB/s, 12 bytes a weight
 
     def prepare(self) -> None:
         """Everything that the next step needs; the folder must be open."""
@@ -139,6 +145,12 @@ class OpenRun:
         if moved:
             return self.rates[max(moved)]
         return learning_rate(self.plan.config, min(number, self.plan.config.steps - 1))
+
+    @property
+    def remaining_seconds(self) -> float | None:
+        """What the steps that are left will take, by the last twenty; None before the first."""
+        last = [step.seconds for step in self.steps[-20:]]
+        return (self.plan.config.steps - self.made) * sum(last) / len(last) if last else None
 
     def make_step(self) -> Step:
         """One step of training, logged, with a snapshot and a checkpoint where they are due."""
@@ -201,11 +213,11 @@ class OpenRun:
         began = time.monotonic()
         os.fsync(self._log.fileno())  # the log is never behind the checkpoint, not even after a power cut
         save_checkpoint(self.folder / "checkpoint.safetensors", self.model, self._optimizer, self.made)
-        self._saved, self._save_seconds = self.made, time.monotonic() - began
+        self.saved, self._save_seconds = self.made, time.monotonic() - began
 
     def leave(self) -> None:
         """A checkpoint at the present step, where that is quick; else the next start repeats what came after the last."""
-        if self._log is not None and self.made > self._saved and self._save_seconds < QUICK_SAVE:
+        if self._log is not None and self.made > self.saved and self._save_seconds < QUICK_SAVE:
             self.save()
 
     def finish(self) -> None:
@@ -222,11 +234,14 @@ class OpenRun:
     def close(self) -> None:
         """Let go of the folder and of the network; the steps and snapshots stay readable."""
         self.model = self._optimizer = self._batches = self._running = self._fabric = None
-        if self._log is not None:
-            self._log.close()
-        if self._lock is not None:
-            release(self._lock)
-        self._log = self._lock = None
+        self.made = self.saved  # updates that no checkpoint has are gone with the network
+        log, lock, self._log, self._lock = self._log, self._lock, None, None
+        try:
+            if log is not None:
+                log.close()
+        finally:  # a log that a full disk does not let close must not keep the folder taken
+            if lock is not None:
+                release(lock)
 
 
 class _CheckedBatches(Batches):
@@ -237,3 +252,10 @@ class _CheckedBatches(Batches):
     def frame(self, i: int, movement: Movement = STILL) -> Batch:
         self.check()
         return super().frame(i, movement)
+
+
+def free_memory() -> None:
+    """Give back what a closed run has held; for the thread that made it."""
+    gc.collect()  # network and optimiser hold each other, and would stay until the collector happens to come by
+    with suppress(OSError, AttributeError, TypeError):  # glibc alone keeps for a thread what the thread has freed
+        ctypes.CDLL(None).malloc_trim(0)

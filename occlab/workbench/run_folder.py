@@ -138,12 +138,14 @@ def unfinished(root: Path | None = None) -> list[Run]:
         if not (path.parent / "config.json").exists() or (path.parent / "summary.json").exists():
             continue
         try:
-            run = load_run(path.parent)
-        except OcclabError as error:
+            run, changed = load_run(path.parent), path.stat().st_mtime
+        except FileNotFoundError:  # a reset took it away meanwhile
+            continue
+        except (OcclabError, OSError) as error:
             warnings.warn(str(error), stacklevel=2)
             continue
         if run.steps:
-            found.append((path.stat().st_mtime, run))
+            found.append((changed, run))
     return [run for _, run in sorted(found, key=lambda pair: pair[0], reverse=True)]
 
 

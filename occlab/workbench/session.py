@@ -8,10 +8,7 @@
 
 import atexit
 import copy
-import ctypes
-import gc
 import threading
-import time
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
@@ -26,9 +23,9 @@ from ..frames import Frame
 from ..models import OccupancyUNet
 from ..settings import home
 from ..training import Step, TrainConfig
-from .open_run import OpenRun, Snapshots
+from .open_run import OpenRun, Snapshots, free_memory
 from .run_folder import Plan, TakenError, plan_of, start_over
-from .threads import Listeners, Questions
+from .threads import Listeners, Questions, without_frames
 
 TELL_EVERY = 0.2
 """Seconds between two calls of the listeners, but for changes of state."""
@@ -79,22 +76,21 @@ class Session:
         """
         folder = Path(folder).resolve()
         session = cls.__new__(cls)
-        session._begin(plan_of(folder, tuple(frames)))
-        session._run = OpenRun(session._plan, folder)
+        session._begin(plan_of(folder, tuple(frames)), folder)
         session._run.read()
         session._state = "finished" if session._run.finished else "stopped"
         if not session._run.rates:
             session._home = folder
         return session
 
-    def _begin(self, plan: Plan) -> None:
+    def _begin(self, plan: Plan, folder: Path | None = None) -> None:
         self._plan, self._home = plan, plan.folder
         """Where the run of the configuration lies; that of a rate moved by hand lies elsewhere."""
-        self._run = OpenRun(plan, plan.folder)
+        self._run = OpenRun(plan, folder or self._home)
         self._state, self._thread = "idle", None
         self._changed = threading.Condition()
         self._questions, self._listeners = Questions(self._changed), Listeners(self)
-        self._stopping = self._pausing = False
+        self._stopping = self._pausing = None  # who stopped or paused it: of two, the later counts
         self._singles, self._wanted_rate = 0, None
         self.message = ""
         """What there is to say about the state, in one sentence: why it failed, or what it waits for."""
@@ -162,11 +158,7 @@ class Session:
     @property
     def remaining_seconds(self) -> float | None:
         """What the steps that are left will take, by the last twenty; None before the first."""
-        if self._state == "finished":
-            return 0.0
-        run = self._run
-        last = [step.seconds for step in run.steps[-20:]]
-        return (self.config.steps - run.made) * sum(last) / len(last) if last else None
+        return 0.0 if self._state == "finished" else self._run.remaining_seconds
 
     @property
     def learning_rate(self) -> float:
@@ -185,27 +177,35 @@ class Session:
 
     def start(self) -> None:
         """Begin; or go on, after a pause in memory, else from where the run on the disk stands."""
-        with self._changed:
-            self._pausing, self._singles = False, 0
-            self._changed.notify_all()
-        self._launch()
+        self._launch(0)
 
     resume = start
 
     def pause(self) -> None:
         """Hold after the step in progress. The folder stays taken, and the network in memory."""
+        self.hold()
+
+    def hold(self) -> Callable[[], None]:
+        """:meth:`pause`; returns a function that takes the pause back, also before it has taken effect. That function starts
+        nothing that has ended, and does nothing where another control was used since."""
         with self._changed:
-            self._pausing, self._singles = True, 0
+            before, mine = (self._pausing, self._singles), object()
+            self._pausing, self._singles = mine, 0
             self._changed.notify_all()
+
+        def give_back() -> None:
+            with self._changed:
+                if self._pausing is mine:
+                    self._pausing, self._singles = before
+                    self._changed.notify_all()
+
+        return give_back
 
     def step(self, n: int = 1) -> None:
         """Make ``n`` steps more, then be paused; begins where nothing runs."""
         if type(n) is not int or n < 1:
             raise OcclabError(f"step takes a whole number of at least 1, got {n!r}")
-        with self._changed:
-            self._pausing, self._singles = True, self._singles + n
-            self._changed.notify_all()
-        self._launch()
+        self._launch(n)
 
     def stop(self, *, wait: bool = True) -> None:
         """End the training after the step in progress; its folder keeps every step, and :meth:`start` goes on.
@@ -214,7 +214,7 @@ class Session:
             wait: until the thread is gone. From a listener it never waits.
         """
         with self._changed:
-            self._stopping = True
+            self._stopping, self._pausing, self._singles = object(), None, 0
             self._changed.notify_all()
             thread = self._thread
         if wait and thread is not None and thread is not threading.current_thread():
@@ -243,28 +243,26 @@ class Session:
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until it no longer runs: until it is paused, stopped, finished or failed. False where that took longer."""
-        until = None if timeout is None else time.monotonic() + timeout
         with self._changed:
             if not self._changed.wait_for(lambda: not self._busy(), timeout):
                 return False
             thread = None if self._state in _ACTIVE else self._thread
         if thread is not None and thread is not threading.current_thread():
-            thread.join(None if until is None else max(0.0, until - time.monotonic()))
+            thread.join(timeout)  # which only clears up
         return True
 
     def _busy(self) -> bool:
         held = self._state == "paused" and self._pausing and not self._singles and not self._stopping
         return self._state in _ACTIVE and not held
 
-    def look(self) -> Tensor:
-        """Probabilities (Z, Y, X) of the first frame as the network stands, to 1/256; they are kept in :attr:`snapshots`."""
+    def look(self) -> tuple[int, Tensor]:
+        """After how many steps the network stands, and its probabilities (Z, Y, X) of the first frame: a new snapshot."""
         step, bins = self._ask(OpenRun.look)
-        self._run.bins[step] = bins
-        return Snapshots({step: bins})[step]
+        return step, Snapshots({step: bins})[step]
 
-    def model(self) -> OccupancyUNet:
-        """A copy of the network as it stands, on the CPU and in eval mode."""
-        return self._ask(lambda run: copy.deepcopy(run.model).cpu().eval())
+    def model(self) -> tuple[int, OccupancyUNet]:
+        """After how many steps the network stands, and a copy of it, on the CPU and in eval mode."""
+        return self._ask(lambda run: (run.made, copy.deepcopy(run.model).cpu().eval()))
 
     def listen(self, listener: Callable[["Session"], Any]) -> Callable[[], None]:
         """Have a function called with this session: from the training thread at every change of state, and at most five
@@ -278,6 +276,10 @@ class Session:
     def _become(self, state: str, message: str = "") -> None:
         with self._changed:
             self._state, self.message = state, message
+            if state not in _ACTIVE and not self._stopping:  # what was left of it is not asked of the next training
+                self._pausing, self._singles = None, 0
+            if state == "finished":
+                self._wanted_rate = None  # it came after the last step
             self._changed.notify_all()
         self._listeners.tell()
 
@@ -285,25 +287,29 @@ class Session:
         """The answer of the run between two steps; of the run on the disk where none is in memory."""
 
         def asleep() -> OpenRun:
-            run = OpenRun(self._plan, self._run.folder)
+            kept = self._run  # a reset meanwhile puts another in its place
+            run = OpenRun(self._plan, kept.folder)
             run.load()
+            run.bins = kept.bins
             return run
 
         return self._questions.ask(question, lambda: self._run, asleep)
 
-    def _launch(self) -> None:
-        """See to it that a thread trains."""
+    def _launch(self, singles: int) -> None:
+        """See to it that a thread trains: so many steps more, and is paused then; 0: to the end."""
         with self._changed:
-            old, here = self._thread, self._thread is threading.current_thread()
-            if self._state in _ACTIVE and (here or not self._stopping):
-                self._stopping = False
+            self._pausing, self._singles = (object(), self._singles + singles) if singles else (None, 0)
+            self._changed.notify_all()
+            old, here, stopping = self._thread, self._thread is threading.current_thread(), self._stopping
+            if self._state in _ACTIVE and (here or not stopping):
+                self._stopping = None
                 return
         if old is not None and not here:
             old.join()
         with self._changed:
-            if self._thread is not old:  # two callers at once
+            if self._thread is not old or self._stopping is not stopping:  # two callers at once, or a stop since
                 return
-            self._stopping, self._state = False, "running"
+            self._stopping, self._state = None, "running"
             self.error, self.message, self.traceback = None, "", ""
             self._thread = threading.Thread(target=self._work, name=f"occlab {self._plan.name}", daemon=True)
             atexit.register(self.stop)
@@ -329,7 +335,7 @@ class Session:
                 run.leave()
         except BaseException as error:  # whatever it is, the controls stay usable
             self.traceback = traceback.format_exc()
-            self.error = error.with_traceback(None)  # the frames would keep the network alive
+            self.error = without_frames(error)  # which would keep the network alive
             state, message = "failed", str(error) or type(error).__name__
         finally:
             with suppress(OSError):
@@ -337,9 +343,7 @@ class Session:
         atexit.unregister(self.stop)
         self._become(state, message)
         del run
-        gc.collect()  # network and optimiser hold each other, and would stay until the collector happens to come by
-        with suppress(OSError, AttributeError, TypeError):  # glibc alone keeps for a thread what the thread has freed
-            ctypes.CDLL(None).malloc_trim(0)
+        free_memory()
 
     def _check(self) -> None:
         if self._stopping:
@@ -363,21 +367,17 @@ class Session:
 
     def _train(self, run: OpenRun) -> None:
         run.prepare()
-        self._questions.open()
-        try:
+        with self._questions.open():
             while run.made < self.config.steps:
                 self._between_steps(run)
                 run.make_step()
                 self._listeners.tell(at_most_every=TELL_EVERY)
-        finally:
-            self._questions.close()
         run.finish()
 
     def _between_steps(self, run: OpenRun) -> None:
         """Do what was asked for, and hold while paused."""
         while True:
-            while self._questions.answer(run):
-                pass
+            self._questions.answer_all(run)
             rate = self._wanted_rate
             if rate is not None:
                 run.move_rate(rate)

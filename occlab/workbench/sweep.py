@@ -281,7 +281,7 @@ class Sweep:
             raise
         except _Cancelled:
             run.leave()
-            self._begun[task.hash] = run.made
+            self._begun[task.hash] = run.saved
             raise
         except Exception as error:  # one run's fault should not cost the others
             return failed_row(task, _sentence(error), 1, threads)

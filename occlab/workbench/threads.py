@@ -4,9 +4,9 @@ import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
 
@@ -62,30 +62,31 @@ class Questions:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def open(self) -> None:
-        """From now on the calling thread answers."""
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """Within it the calling thread answers; after it nobody does, and those who wait are told so."""
         with self._changed:
             self._thread = threading.current_thread()
-
-    def close(self) -> None:
-        """From now on nobody answers; those who wait are told so."""
-        with self._changed:
-            self._thread, waiting = None, [*self._waiting]
-            self._waiting.clear()
-        for _, answer in waiting:
-            answer.cancel()
-
-    def answer(self, subject: Any) -> bool:
-        """Answer the one that has waited longest; False where none does."""
-        with self._changed:
-            if not self._waiting:
-                return False
-            question, answer = self._waiting.popleft()
         try:
-            answer.set_result(question(subject))
-        except Exception as error:
-            answer.set_exception(error)
-        return True
+            yield
+        finally:
+            with self._changed:
+                self._thread, waiting = None, [*self._waiting]
+                self._waiting.clear()
+            for _, answer in waiting:
+                answer.cancel()
+
+    def answer_all(self, subject: Any) -> None:
+        """Answer those that wait, in their order."""
+        while True:
+            with self._changed:
+                if not self._waiting:
+                    return
+                question, answer = self._waiting.popleft()
+            try:
+                answer.set_result(question(subject))
+            except Exception as error:
+                answer.set_exception(error)
 
     def ask(self, question: Callable[[Any], Any], subject: Callable[[], Any], otherwise: Callable[[], Any]) -> Any:
         """The answer of the thread that trains; of ``otherwise()`` where there is none.
@@ -104,3 +105,13 @@ class Questions:
             with suppress(CancelledError):  # it ended before it came to this one
                 return answer.result()
         return question(otherwise())
+
+
+def without_frames(error: BaseException) -> BaseException:
+    """An error that may be kept: neither it nor what led to it holds the frames that it came through."""
+    left = [error]
+    while left:
+        one = left.pop()
+        one.__traceback__ = None
+        left += [other for other in (one.__cause__, one.__context__) if other is not None and other.__traceback__ is not None]
+    return error

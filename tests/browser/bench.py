@@ -64,6 +64,11 @@ class Bench:
         self.root.get_by_label(label, exact=True).locator("visible=true").select_option(label=option)
         self.page.wait_for_timeout(0.3 * SECOND)
 
+    def choose_runs(self, *runs: str) -> None:
+        """Choose runs under Compare; only these are chosen then."""
+        labels = [run.replace(" ", "\N{NO-BREAK SPACE}") for run in runs]
+        self.root.get_by_title("Runs to compare").select_option(label=labels)
+
     def pin(self, run: str) -> None:
         """Choose the run that others are compared with, under Compare."""
         self.root.get_by_title("Pin a chosen run").select_option(label=run.replace(" ", "\N{NO-BREAK SPACE}"))
@@ -72,6 +77,10 @@ class Bench:
         field = self.root.get_by_label(label, exact=True).locator("visible=true")
         field.fill(text)
         field.press("Enter")
+        self.page.wait_for_timeout(0.3 * SECOND)
+
+    def tick(self, label: str) -> None:
+        self.root.get_by_label(label, exact=True).locator("visible=true").check()
         self.page.wait_for_timeout(0.3 * SECOND)
 
     def slide(self, label: str, key: str, times: int = 1) -> None:

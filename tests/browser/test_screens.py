@@ -19,7 +19,7 @@ SCREENS = {
     ("Compare", PARALLEL): 1,
     ("Compare", EFFECTS): 1,
     ("Ablate", "design"): 0,
-    ("Ablate", "results"): 0,
+    ("Ablate", "results"): 1,
     ("Diagnose", ""): 0,
     ("Take home", ""): 0,
 }
@@ -27,7 +27,7 @@ SCREENS = {
 
 
 def two_runs(bench: Bench, steps: int = 60) -> None:
-    """One of each head, the doctor's cards of the second, and its table to take home."""
+    """One of each head, a design of both in two seeds, the doctor's cards of the second run, and a table to take home."""
     bench.turn_to("Set up")
     bench.reads(r"\d+ to train on")
     bench.choose("preset", "as it stood")
@@ -40,6 +40,11 @@ def two_runs(bench: Bench, steps: int = 60) -> None:
         bench.reads(rf"(?s)finished.*step {steps} of {steps}")
     bench.turn_to("Compare")
     bench.pin("as it stood · seed 0")
+    bench.turn_to("Ablate")
+    bench.tick("rectified")
+    bench.write("seeds", "2")
+    bench.press("run")
+    bench.reads("Finished: 4 of 4 runs are made")
     bench.turn_to("Diagnose")
     bench.press("only its log")
     bench.reads("Of the log of")

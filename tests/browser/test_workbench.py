@@ -1,7 +1,12 @@
 """A person at the workbench: the plateau, its cause and its end, in JupyterLab and on the page of ``occlab workbench``."""
 
+import base64
+import csv
 import re
+import zipfile
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from bench import Bench, kernel_of, opened, served
@@ -11,6 +16,8 @@ from lab import drag
 STEPS = 500  # a tiny run is on its floor by then
 HALF = 1.152
 """What p = 1/2 everywhere costs on the tiny streets is above this."""
+STOOD, FREED = "as it stood", "head logits, learning rate 1e-3"
+"""What the first run and the last are called where runs are listed."""
 
 
 @pytest.fixture(params=["lab", "served"])
@@ -66,13 +73,13 @@ def plateau(bench):
 
 
 def through_the_floor(bench):
-    """Change the head and the rate, and train again. Returns the IoU."""
-    bench.turn_to("Set up")
-    bench.choose("head", "logits")
-    bench.choose("learning rate", "1e-3")
-    bench.press("train this")
-    finish(bench)
-    assert bench.curves()["loss"][-1] < HALF
+    """Change the head alone: the loss goes through the floor. Then the rate, and the IoU rises; it is returned."""
+    for knob, value in (("head", "logits"), ("learning rate", "1e-3")):
+        bench.turn_to("Set up")
+        bench.choose(knob, value)
+        bench.press("train this")
+        finish(bench)
+        assert bench.curves()["loss"][-1] < HALF, f"{knob} {value}"
     bench.keep("train-logits")
     return iou(bench)
 
@@ -137,10 +144,25 @@ def steered(bench):
 
 
 def compared(bench):
-    """Both runs side by side, one of them the yardstick."""
+    """The run as it stood beside the one that left its floor, which by default are two of those shown; then one is the
+    yardstick of the other."""
     bench.turn_to("Compare")
-    bench.until(lambda: sum("as it stood" in text or "logits" in text for text in bench.written()) > 0, "curves are labelled")
+    bench.until(lambda: len(bench.curves()) > 1, "two runs are shown")
+    bench.choose_runs(f"{STOOD} · seed 0", f"{FREED} · seed 0")
+    curves = bench.until(lambda: {STOOD, FREED} <= {*(now := plain(bench.curves()))} and now, "both are drawn")
+    assert set(curves) - {STOOD, FREED} <= {name for name in curves if "1/2" in name or "constant" in name}, curves
+    assert curves[FREED][-1] < HALF < curves[STOOD][-1] * 1.02
     bench.keep("compare")
+    bench.pin(f"{STOOD} · seed 0")
+    bench.press("table and differences")
+    bench.reads(f"Less that of the same seed of: {STOOD}")
+    bench.reads(rf"(?s)verdict\s+because\s+{FREED}\s+1\s")  # one seed: one pair
+    bench.keep("compare-table")
+
+
+def plain(curves):
+    """By names without the line breaks that a legend has."""
+    return {" ".join(re.sub("<br>", " ", name).split()): values for name, values in curves.items()}
 
 
 def diagnosed(bench):
@@ -157,10 +179,43 @@ def diagnosed(bench):
 
 
 def taken_home(bench):
+    """Everything, looked at where it was written."""
     bench.turn_to("Take home")
-    bench.press("configuration")
-    bench.reads(r"\.yaml")
+    bench.press("all of it")
+    folder = Path(bench.reads(r"\d+ files are in (\S+)\.")[1])
     bench.keep("take-home")
+    by_kind = {kind: sorted(folder.glob(f"*.{kind}")) for kind in ("zip", "html", "png", "py", "yaml", "csv")}
+    (whole,) = by_kind["zip"]
+    with zipfile.ZipFile(whole) as file:
+        assert file.testzip() is None
+        held = {Path(name).name for name in file.namelist()}
+    assert {"config.json", "scalars.json", "summary.json", "checkpoint.safetensors"} <= held
+    (table,) = by_kind["csv"]
+    with table.open(newline="", encoding="utf-8") as lines:
+        arms = {row["arm"] for row in csv.DictReader(line for line in lines if not line.startswith("#"))}
+    assert {STOOD, FREED} <= arms
+    for path in by_kind["py"]:
+        compile(path.read_text(encoding="utf-8"), path.name, "exec")
+    assert [path.stem for path in by_kind["py"]] == ["config", "mmdet3d_mmcv", "mmdet3d_mmengine"]
+    assert len(by_kind["yaml"]) == 1
+    assert [path.stem for path in by_kind["png"]] == [path.stem for path in by_kind["html"]] == ["loss", "prediction"]
+    for path in by_kind["png"]:
+        assert len(np.unique(cv2.imread(str(path)).reshape(-1, 3), axis=0)) > 50, path.name
+    for path in by_kind["html"]:
+        stands_alone(bench, path)
+    link = bench.root.locator(f'a[download="{table.name}"]').get_attribute("href")
+    assert base64.b64decode(link.partition("base64,")[2]) == table.read_bytes(), "what the link holds is the file"
+
+
+def stands_alone(bench, path):
+    """The page is drawn where no other file and no network is."""
+    page = bench.page.context.browser.new_page()
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(path.as_uri())
+    page.locator(".js-plotly-plot .main-svg, .js-plotly-plot canvas").first.wait_for(timeout=30_000)
+    assert [url for url in asked if not url.startswith(("data:", "blob:"))] == [path.as_uri()]
+    page.close()
 
 
 @pytest.mark.slow

@@ -1,10 +1,11 @@
 """The Compare tab: what a person sees who chooses, pins and brushes runs."""
 
 import html
+import os
 
 import numpy as np
 import pytest
-from written_runs import as_it_stood, summary, write_run
+from written_runs import as_it_stood, rows_of, summary, write_run
 
 from occlab.diagnosis import HALF
 from occlab.frames import read_frames
@@ -48,12 +49,34 @@ def test_without_runs_it_says_so(desk, settle):
     assert tab.chosen() == []
 
 
-def test_the_last_two_are_chosen_and_drawn_and_nothing_is_before_it_is_shown(desk, seven):
+def test_nothing_is_drawn_before_it_is_shown_then_the_last_two_configurations_are(desk, seven):
     tab = Compare(desk)
     assert tab._curves.figure is None
     tab.show()
-    assert [row.folder for row in tab.chosen()] == [run.folder for run in desk.runs()[:2]]
-    assert len(traces(tab)) == 2 - (len({row.name for row in tab.chosen()}) == 1)
+    assert {row.name for row in tab.chosen()} == {*list(dict.fromkeys(row.name for row in rows_of(desk)))[:2]}
+    assert len(traces(tab)) == 2
+
+
+@pytest.mark.parametrize(
+    ("others", "chosen"),
+    [
+        ([], ["stood"]),
+        ([("again", {}, None)], ["again", "stood"]),
+        ([("free", {"head": "logits"}, 0.6)], ["free", "stood"]),
+        ([("free", {"head": "logits"}, 0.6), ("reset", {"head": "logits"}, None)], ["free", "stood"]),
+        ([("begun", {"head": "logits"}, None)], ["begun", "stood"]),
+    ],
+    ids=["one run", "one configuration", "two", "the latest was begun anew", "one is not finished"],
+)
+def test_until_somebody_chooses_two_that_say_something_beside_each_other_are(desk, root, others, chosen):
+    for at, (name, changes, settled) in enumerate([("stood", {}, 1.19), *others]):
+        made = None if settled is None else summary(settled, 0.1)
+        folder = write_run(root, name, as_it_stood(**changes), made=made)
+        for path in folder.iterdir():
+            os.utime(path, (at, at))
+    tab = Compare(desk)
+    tab.show()
+    assert sorted(row.folder.name for row in tab.chosen()) == chosen
 
 
 def test_choosing_changes_the_one_figure_there_is(tab, root):

@@ -1,8 +1,10 @@
 """The Diagnose tab: the doctor on the training in hand, its experiments, and other people's logs."""
 
+import gc
 import html
 import json
 import threading
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -14,7 +16,8 @@ from occlab.losses import OccupancyLoss
 from occlab.settings import PROFILES
 from occlab.training import Batches, load_run, preset
 from occlab.workbench.diagnose import Diagnose, examine, known_of
-from occlab.workbench.open_run import BUILDING
+from occlab.workbench.open_run import BUILDING, OpenRun
+from occlab.workbench.session import Session
 
 LONG = 120
 
@@ -36,6 +39,27 @@ def tab(desk):
     return made
 
 
+def begun(desk, until):
+    """A training that runs, and is not soon at its end."""
+    desk.set_up(config=replace(desk.config, steps=1000))
+    session = desk.new_session()
+    session.start()
+    until(lambda: session.steps_made >= 1)
+    return session
+
+
+def looking(monkeypatch):
+    """Let the doctor look until the event that this returns is set, and find nothing to say."""
+    go = threading.Event()
+
+    def examine(_):
+        assert go.wait(LONG)
+        raise occlab.OcclabError("nothing to say")
+
+    monkeypatch.setattr("occlab.workbench.diagnose.examine", examine)
+    return go
+
+
 @pytest.fixture
 def examined(tab, desk, pump, steps_to):
     """The tab after the doctor looked at a network of six steps."""
@@ -55,11 +79,51 @@ def test_the_training_as_it_stood_has_one_cause_and_it_is_said_in_words(examined
 
 
 def test_it_is_the_report_of_the_network_as_it_stands(examined, desk, stood, frames):
-    model, batch = desk.session.model(), Batches(frames[:2], stood)[0]
+    (_, model), batch = desk.session.model(), Batches(frames[:2], stood)[0]
     optimizer = torch.optim.AdamW(model.parameters(), lr=stood.learning_rate, weight_decay=stood.weight_decay)
     loss, clip = stood.loss, stood.clip_norm
     expected = occlab.diagnose(model, (batch.features, batch.target), loss, optimizer=optimizer, clip_norm=clip)
     assert examined.report.to_dict() == expected.to_dict()
+
+
+def test_the_step_is_that_of_the_weights_however_fast_it_trains(tab, desk, pump, steps_to, monkeypatch):
+    model = Session.model
+
+    def and_steps_after(session):
+        found = model(session)
+        steps_to(session, 5)
+        return found
+
+    monkeypatch.setattr(Session, "model", and_steps_after)
+    session = desk.new_session()
+    steps_to(session, 3)
+    tab.network.click()
+    pump(lambda: tab.report is not None)
+    assert f"Of the network of {session.name}, after 3 steps:" in tab._of.value
+
+
+def test_of_a_stopped_network_the_step_of_its_checkpoint_is_named(tab, desk, pump, steps_to, monkeypatch):
+    monkeypatch.setattr("occlab.workbench.open_run.QUICK_SAVE", 0.0)  # as of a network that is large
+    session = desk.new_session()
+    steps_to(session, 3)
+    session.stop()
+    desk.pump()
+    assert f"{session.name}, after 0 steps." in tab._note.value
+    tab.network.click()
+    pump(lambda: tab.report is not None)
+    assert f"Of the network of {session.name}, after 0 steps:" in tab._of.value
+
+
+def test_what_was_found_before_is_let_go_with_its_buttons(examined, pump):
+    [button, *_], first = examined.experiments.children, weakref.ref(examined.report["bounded-output"])
+    assert button.comm is not None
+    examined.network.click()
+    assert (button.comm, button.layout.comm, button.style.comm) == (None, None, None)
+    del button
+    pump(lambda: examined.report is not None)
+    gc.collect()
+    assert first() is None
+    assert examined.experiments.children[0].comm is not None
 
 
 def test_an_experiment_is_run_and_its_prediction_judged(examined, pump):
@@ -83,7 +147,7 @@ def test_a_training_that_runs_is_paused_meanwhile_and_goes_on(tab, desk, pump, u
     started, go = threading.Event(), threading.Event()
 
     def slowly(session):
-        model = session.model()
+        _, model = session.model()
         started.set()
         assert go.wait(LONG)
         raise occlab.OcclabError(f"<i>{type(model).__name__}</i> is tired")
@@ -107,17 +171,63 @@ def test_a_training_that_runs_is_paused_meanwhile_and_goes_on(tab, desk, pump, u
 
 
 def test_a_training_that_was_stopped_meanwhile_stays_so(tab, desk, pump, until, monkeypatch):
-    go = threading.Event()
-    monkeypatch.setattr("occlab.workbench.diagnose.examine", lambda _: go.wait(LONG))
-    session = desk.new_session()
-    session.start()
-    until(lambda: session.steps_made >= 1)
+    session, go = begun(desk, until), looking(monkeypatch)
     tab.network.click()
     session.stop()
     go.set()
-    monkeypatch.setattr(tab, "_reported", lambda _: None)
     pump(lambda: not tab._busy)
     assert session.state == "stopped"
+
+
+def test_a_stop_that_is_just_taking_effect_is_not_undone(tab, desk, pump, until, monkeypatch):
+    session, go, leave, leaving = begun(desk, until), looking(monkeypatch), OpenRun.leave, threading.Event()
+
+    def slowly(run):
+        leaving.set()
+        until(lambda: not tab._busy)
+        leave(run)
+
+    monkeypatch.setattr(OpenRun, "leave", slowly)
+    tab.network.click()
+    assert session.wait(LONG)
+    session.stop(wait=False)
+    assert leaving.wait(LONG)
+    assert session.state == "paused"  # still
+    go.set()
+    pump(lambda: not tab._busy)
+    assert session.wait(LONG)
+    assert session.state == "stopped"
+
+
+def test_a_training_does_not_stay_paused_where_the_doctor_is_the_quicker(tab, desk, pump, until, monkeypatch):
+    inside, step, make_step = threading.Event(), threading.Event(), OpenRun.make_step
+
+    def slowly(run):
+        inside.set()
+        assert step.wait(LONG)
+        return make_step(run)
+
+    monkeypatch.setattr(OpenRun, "make_step", slowly)
+    looking(monkeypatch).set()
+    session = desk.new_session()
+    session.start()
+    assert inside.wait(LONG)
+    tab.network.click()
+    pump(lambda: not tab._busy)
+    step.set()
+    assert session.wait(LONG)
+    assert session.state == "finished"
+
+
+def test_a_training_that_another_replaced_meanwhile_is_stopped_and_the_other_left_alone(tab, desk, pump, until, monkeypatch):
+    session, go = begun(desk, until), looking(monkeypatch)
+    tab.network.click()
+    assert session.wait(LONG)
+    other = desk.new_session()
+    go.set()
+    pump(lambda: not tab._busy)
+    assert session.wait(LONG)
+    assert (session.state, other.state) == ("stopped", "idle")
 
 
 def test_an_unexpected_error_is_told_to_the_desk_and_leaves_the_controls_usable(tab, desk, pump, monkeypatch):

@@ -12,6 +12,7 @@ from occlab.viz import theme
 from occlab.workbench import look
 from occlab.workbench.look import NOW, Look
 from occlab.workbench.run_folder import hold, release
+from occlab.workbench.session import Session
 
 LONG = 120
 
@@ -119,7 +120,7 @@ def test_other_frames_are_predicted_by_the_network_as_it_stands_and_say_so(tab, 
     assert tab.step.disabled
     assert "the first frame only" in tab.note.value
     batch = Batches(frames[2:], session.config).frame(0)
-    expected = predict(session.model(), batch, make_fabric(session.config), running_statistics=False)[0]
+    expected = predict(session.model()[1], batch, make_fabric(session.config), running_statistics=False)[0]
     assert torch.equal(tab.picture.p, expected)
     assert torch.equal(tab.picture.target, batch.target[0] > 0)
     tab.frame.value = 0
@@ -185,6 +186,56 @@ def test_steps_stay_out_of_reach_while_another_frame_is_shown(tab, steps_to):
     assert tab.picture.frame == 1
     assert 10 in tab.step.options
     assert tab.step.disabled
+
+
+def test_the_step_is_that_of_the_weights_however_fast_it_trains(tab, steps_to, monkeypatch):
+    session, model = tab.desk.new_session(), Session.model
+    steps_to(session, 3)
+    settle(tab)
+    until(tab, lambda: tab.picture is not None and tab.picture.step == 3)
+    tab.follow.value = False
+
+    def and_steps_after(session):
+        found = model(session)
+        steps_to(session, 5)
+        return found
+
+    monkeypatch.setattr(Session, "model", and_steps_after)
+    tab.frame.value = 1
+    settle(tab)
+    assert (tab.picture.frame, tab.picture.step) == (1, 3)
+    assert "after 3 steps" in left(tab)
+
+
+@pytest.mark.parametrize("frame", [0, 1])
+def test_of_a_stopped_network_the_weights_of_its_checkpoint_are_shown_and_named(tab, steps_to, monkeypatch, frame):
+    monkeypatch.setattr("occlab.workbench.open_run.QUICK_SAVE", 0.0)  # as of a network that is large
+    session = tab.desk.new_session()
+    steps_to(session, 4)
+    session.stop()
+    settle(tab)
+    tab.frame.value = frame
+    settle(tab)
+    until(tab, lambda: tab.picture.frame == frame and tab.picture.step == 0)
+    assert "after 0 steps" in left(tab)
+
+
+def test_a_reset_while_a_snapshot_is_fetched_breaks_nothing(tab, to_the_end, monkeypatch):
+    trained(tab, to_the_end)
+    session, snapshots, here = tab.desk.session, Session.snapshots, threading.current_thread()
+    resets = [session.reset]
+
+    def overtaken(session):
+        found = snapshots.fget(session)
+        if threading.current_thread() is not here and resets:
+            resets.pop()()
+        return found
+
+    monkeypatch.setattr(Session, "snapshots", property(overtaken))
+    tab.step.value = 10
+    until(tab, lambda: not resets)
+    settle(tab)
+    assert tab.desk.error == ("", "")
 
 
 def test_following_keeps_few_looks_and_never_misses_the_end(tab, monkeypatch):

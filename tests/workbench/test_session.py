@@ -8,6 +8,8 @@ import torch
 
 from occlab import OcclabError
 from occlab.training import Batches, build_model, load_run, train
+from occlab.workbench.open_run import OpenRun
+from occlab.workbench.run_folder import checkpoint_step
 from occlab.workbench.session import Session
 
 LONG = 120
@@ -79,15 +81,15 @@ def test_a_finished_run_is_found_and_not_trained_again(make, unbroken, config, f
 
 
 def test_reset_goes_back_to_the_same_weights(session, config, frames, steps_to):
-    first = session.model().state_dict()
+    first = session.model()[1].state_dict()
     expected = build_model(config, Batches(frames[:2], config)).state_dict()
     assert all(torch.equal(first[name], value) for name, value in expected.items())
     steps_to(session, 3)
-    moved, before = session.model().state_dict(), losses(session.steps)
+    moved, before = session.model()[1].state_dict(), losses(session.steps)
     assert not all(torch.equal(moved[name], value) for name, value in first.items())
     session.reset()
     assert (session.state, session.steps, len(session.snapshots), session.steps_made) == ("idle", [], 0, 0)
-    again = session.model().state_dict()
+    again = session.model()[1].state_dict()
     assert all(torch.equal(again[name], value) for name, value in first.items())
     steps_to(session, 3)
     assert losses(session.steps) == before
@@ -222,16 +224,60 @@ def test_bad_frames_and_damaged_files_fail_in_one_sentence_and_leave_the_control
 
 
 def test_look_shows_the_present_prediction_in_every_state(session, unbroken, steps_to):
-    p = session.look()  # idle: the initial weights
-    assert torch.equal(p, unbroken.snapshots()[0])
+
+    def shows(step):
+        made, p = session.look()
+        return made == step and torch.equal(p, unbroken.snapshots()[step])
+
+    assert shows(0)  # idle: the initial weights
     steps_to(session, 10)
-    assert torch.equal(session.look(), unbroken.snapshots()[10])
+    assert shows(10)
     session.stop()
-    assert torch.equal(session.look(), unbroken.snapshots()[10])
+    assert shows(10)
     session.start()
-    seen = session.look()
-    assert seen.shape == p.shape
+    made, seen = session.look()
+    assert torch.equal(seen, session.snapshots[made])
     assert 0 <= seen.min() < seen.max() <= 1
     assert session.wait(LONG)
-    assert torch.equal(session.look(), unbroken.snapshots()[40])
+    assert shows(40)
     assert sorted(load_run(session.folder).snapshots()) == list(session.snapshots)
+
+
+def test_what_no_checkpoint_has_is_gone_with_the_network_and_nothing_says_otherwise(session, unbroken, steps_to, monkeypatch):
+    monkeypatch.setattr("occlab.workbench.open_run.QUICK_SAVE", 0.0)  # as of a network that is large
+    steps_to(session, 27)
+    made, model = session.model()
+    assert made == 27
+    session.stop()
+    assert (len(session.steps), session.steps_made, checkpoint_step(session.folder)) == (27, 25, 25)
+    step, of_checkpoint = session.model()
+    assert step == 25
+    expected = load_run(session.folder).model().state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in of_checkpoint.state_dict().items())
+    assert not all(torch.equal(value, expected[name]) for name, value in model.state_dict().items())
+    assert session.look()[0] == 25
+    steps_to(session, 28)  # and it goes on from there
+    assert losses(session.steps) == losses(unbroken.steps[:28])
+
+
+def test_a_training_that_failed_names_the_step_of_its_checkpoint_too(session, steps_to, monkeypatch):
+    steps_to(session, 3)
+    monkeypatch.setattr(OpenRun, "make_step", lambda _: 1 / 0)
+    session.start()
+    assert session.wait(LONG)
+    assert (session.state, session.steps_made, session.model()[0]) == ("failed", 0, 0)
+
+
+def test_a_look_that_a_reset_overtakes_is_no_snapshot_of_the_new_run(session, steps_to, monkeypatch):
+    steps_to(session, 3)
+    session.stop()
+    look = OpenRun.look
+
+    def overtaken(run):
+        found = look(run)
+        session.reset()
+        return found
+
+    monkeypatch.setattr(OpenRun, "look", overtaken)
+    assert session.look()[0] == 3
+    assert list(session.snapshots) == []

@@ -1,16 +1,23 @@
 """A session beside others: a main thread, listeners, other sessions and processes, and a kill."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+import warnings
+import weakref
 from pathlib import Path
 
 import pytest
+import torch
 
 from occlab import OcclabError
+from occlab.training.checkpoint import save_tensors
+from occlab.workbench import open_run, run_folder
+from occlab.workbench.open_run import OpenRun
 from occlab.workbench.run_folder import hold, release, unfinished
 from occlab.workbench.session import Session
 
@@ -213,6 +220,79 @@ def test_a_program_that_ends_while_it_trains_ends_in_order(store, tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+def test_a_stop_while_a_start_waits_for_the_thread_before_is_the_later_of_the_two(session, steps_to, until, monkeypatch):
+    leaving, go, leave = threading.Event(), threading.Event(), OpenRun.leave
+
+    def slowly(run):
+        leaving.set()
+        assert go.wait(LONG)
+        leave(run)
+
+    monkeypatch.setattr(OpenRun, "leave", slowly)
+    steps_to(session, 1)
+    session.stop(wait=False)
+    assert leaving.wait(LONG)
+    before, waits = session._thread, threading.Event()
+    join = before.join
+    monkeypatch.setattr(before, "join", lambda *timeout: (waits.set(), join(*timeout)))
+    starter = threading.Thread(target=session.start)
+    starter.start()
+    assert waits.wait(LONG)
+    session.stop(wait=False)
+    go.set()
+    starter.join()
+    assert session.wait(LONG)
+    assert (session.state, session._thread) == ("stopped", before)
+
+
+def test_a_log_on_a_full_disk_does_not_keep_the_folder_taken(session, steps_to):
+    steps_to(session, 1)
+    session._run._log.close()
+    session._run._log = Path("/dev/full").open("w")  # noqa: SIM115
+    session.start()
+    assert session.wait(LONG)
+    assert (session.state, "No space left" in session.message) == ("failed", True)
+    release(hold(session.folder))
+    steps_to(session, 2)
+
+
+def test_what_a_training_failed_of_does_not_keep_its_network(session, steps_to, monkeypatch):
+    networks, build = [], open_run.build_model
+
+    def built(*args):
+        model = build(*args)
+        networks.append(weakref.ref(model))
+        return model
+
+    monkeypatch.setattr(open_run, "build_model", built)
+    session.folder.mkdir(parents=True)
+    save_tensors(session.folder / "checkpoint.safetensors", {"model.other": torch.zeros(1)}, {"step": "1"})
+    session.start()
+    assert session.wait(LONG)
+    assert "expected a checkpoint of this network" in str(session.error)
+    assert session.error.__cause__ is not None
+    assert "load_state_dict" in session.traceback
+    assert [network() for network in networks] == [None]
+
+
+def test_runs_that_vanish_while_they_are_listed_are_left_out(session, make, tmp_path, steps_to, monkeypatch):
+    other, load = make(steps=39), run_folder.load_run
+    for each in (session, other):
+        steps_to(each, 1)
+        each.stop()
+
+    def reset_meanwhile(folder):
+        run = load(folder)
+        if folder == other.folder:
+            other.reset()
+        return run
+
+    monkeypatch.setattr(run_folder, "load_run", reset_meanwhile)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert [run.folder for run in unfinished(tmp_path)] == [session.folder]
+
+
 def test_what_cannot_be_read_is_warned_of_and_left_out(session, tmp_path, steps_to):
     assert unfinished(tmp_path / "nowhere") == []
     steps_to(session, 2)
@@ -221,7 +301,14 @@ def test_what_cannot_be_read_is_warned_of_and_left_out(session, tmp_path, steps_
     bad.mkdir()
     (bad / "config.json").write_text("{}")
     (bad / "scalars.json").write_text("")
-    with pytest.warns(UserWarning, match="expected an object with the key 'config'"):
+    no_log = tmp_path / "no-log-000000000000"
+    shutil.copytree(session.folder, no_log)
+    (no_log / "scalars.json").unlink()
+    (no_log / "scalars.json").mkdir()
+    with (
+        pytest.warns(UserWarning, match="expected an object with the key 'config'"),
+        pytest.warns(UserWarning, match="no-log-000000000000"),
+    ):
         (run,) = unfinished(tmp_path)
     assert run.folder == session.folder
     renamed = session.folder.rename(tmp_path / "mine")

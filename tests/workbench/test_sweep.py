@@ -11,6 +11,7 @@ from occlab.settings import PROFILES
 from occlab.training import PRESETS, load_run, preset
 from occlab.workbench import sweep as sweep_
 from occlab.workbench.kept_designs import as_design, document, keep, kept
+from occlab.workbench.open_run import BUILDING
 from occlab.workbench.run_folder import hold, release
 from occlab.workbench.sweep import Pace, Sweep, made_runs
 
@@ -187,6 +188,25 @@ def test_a_cancelled_sweep_keeps_its_steps_and_goes_on_to_the_same_rows(make, sh
     assert first[0] == 5
     assert numbers(tomorrow.rows) == rows
     assert [step.step for step in load_run(begun).steps] == list(range(1, 13))
+
+
+def test_a_cancelled_sweep_counts_only_steps_that_a_checkpoint_has(make, short, monkeypatch):
+    monkeypatch.setattr(sweep_, "TELL_EVERY", 0.0)
+
+    def cancelled_at(step):
+        sweep = make(short, seeds=(0,))
+        sweep.listen(lambda sweep: sweep.cancel() if sweep.task and sweep.step >= step else None)
+        sweep.start()
+        assert sweep.wait(LONG)
+        assert sweep.state == "cancelled"
+        assert sweep.steps_made == make(short, seeds=(0,)).steps_made  # as one says that reads the disk
+        return sweep.steps_made
+
+    assert cancelled_at(3) == 3
+    with BUILDING:  # so that it is cancelled before the network is there
+        assert cancelled_at(0) == 3
+    monkeypatch.setattr("occlab.workbench.open_run.QUICK_SAVE", 0.0)  # as of a network that is large
+    assert cancelled_at(5) == 3
 
 
 def test_closing_leaves_no_thread_and_a_cancelled_one_starts_again(make, short, until):
