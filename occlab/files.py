@@ -1,4 +1,4 @@
-"""Writing files so that a kill at any moment leaves the old one or the new one, never half of one."""
+"""Writing files so that a kill at any moment leaves the old one or the new one, never half of one; and paths that are typed."""
 
 import contextlib
 import os
@@ -26,3 +26,15 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+def typed_path(text: str) -> Path:
+    """The path that somebody typed, with ``~`` and ``~somebody`` as the shell has them.
+
+    Raises:
+        OcclabError: nobody of that name has a home here.
+    """
+    try:
+        return Path(text.strip()).expanduser()
+    except RuntimeError as error:
+        raise OcclabError(f"{text.strip()}: there is no home of that name here") from error

@@ -10,8 +10,8 @@ from ..grid import VoxelGrid
 from . import theme
 from .mesh import Mesh, exposed_mesh
 
-MAX_RECTANGLES = 40_000
-"""Most rectangles in one figure: 1 to 1.5 MB of JSON, and a second or two in a browser without a graphics card."""
+MAX_RECTANGLES = 24_000
+"""Most rectangles in one figure: less than 1 MB of JSON, and a second or so in a browser without a graphics card."""
 
 # Plotly scales a scene to about one unit, so faces of a 180-wide grid are smaller than the areas below which it sets
 # no normal; without these two zeros boxes are silhouettes.

@@ -202,7 +202,9 @@ class Ablate:
         self._allow()
 
     def _allow(self) -> None:
-        busy, frames = self._opening or (self.sweep is not None and self.sweep.active), bool(self._desk.frames)
+        sweep, frames = self.sweep, bool(self._desk.frames)
+        busy = self._opening or (sweep is not None and sweep.active)
+        self.resume.disabled = busy or sweep is None or (len(sweep.rows) == len(sweep.tasks) and not failures(sweep.rows))
         self.run.disabled = busy or self._values is None or not frames
         self.open.disabled = busy or not frames or not self.earlier.value
         self.run.tooltip = (
@@ -312,11 +314,9 @@ class Ablate:
         sweep = self.sweep
         self.cancel.disabled = sweep is None or not sweep.active
         if sweep is None:
-            self.resume.disabled = True
             ui.say(self._title, "No design is in hand: put one together, or open a kept one.")
             return
         rows, steps = sweep.rows, sum(task.config.steps for task in sweep.tasks)
-        self.resume.disabled = sweep.active or (len(rows) == len(sweep.tasks) and not failures(rows))
         self.bar.value = sweep.steps_made / steps
         ui.say(self._title, f"{sweep.name}. Table: {sweep.path.with_suffix('.csv')}")
         ui.say(self._status, _status(sweep, self._pace))

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import ipywidgets as widgets
 
@@ -20,13 +21,20 @@ from .take_home import TakeHome
 from .train import Train
 
 PLOTLY_MIME = "application/vnd.plotly.v1+json"
+REPLACED = "This workbench has ended, for another one was opened over the same runs; they are kept, and listed there."
 LIVE = "The live workbench needs Python behind it: open this notebook with make lab, or type: occlab workbench"
+
+
+_OPEN: WeakValueDictionary[Path, "Workbench"] = WeakValueDictionary()
+"""By the folder of their runs: of two of one folder, nobody could steer the first one's training."""
 
 
 class Workbench:
     """An application for Jupyter and Voila: set a training up, watch it, look at what it predicts, compare, diagnose.
 
-    Show it by ending a cell with it. Runs lie on the disk: closing the page or restarting the kernel loses none.
+    Show it by ending a cell with it. Runs lie on the disk: closing the page or restarting the kernel loses none. Where this
+    Python has one over the same runs already, as where a cell is run again, that one ends, and what it trained can be gone on
+    with.
 
     Args:
         root: where run folders lie; by default ``settings.home() / "workbench" / "runs"``.
@@ -36,6 +44,9 @@ class Workbench:
 
     def __init__(self, root: Path | None = None) -> None:
         self.desk = Desk(root)
+        if (before := _OPEN.get(self.desk.root)) is not None:
+            before._replaced()
+        _OPEN[self.desk.root] = self
         page = Page()
         page.observe(lambda change: self._theme(change["new"]), names="dark")
         self._status, self._errors = ui.note(), widgets.HTML()
@@ -71,6 +82,11 @@ class Workbench:
         self.tabs["Ablate"].close()
         self.desk.close()
 
+    def _replaced(self) -> None:
+        self.close()
+        self._book.layout.display = self._error_row.layout.display = "none"
+        ui.say(self._status, REPLACED)
+
     def _turned(self, change: Any) -> None:
         pages = list(self.tabs.values())
         for page in pages:
@@ -88,6 +104,8 @@ class Workbench:
 
     def _say_status(self) -> None:
         session = self.desk.session
+        if self.desk.closed:
+            return
         if session is None:
             ui.say(self._status, "Choose a training under Set up, then train it.")
             return

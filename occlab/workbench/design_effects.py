@@ -23,6 +23,7 @@ from ..ablation.recorded import TABLES
 from ..ablation.report import WORDS
 from ..ablation.results import MEASURES, about_path
 from ..errors import OcclabError
+from ..files import typed_path
 from ..viz import interval_figure
 from . import ui
 from .desk import Desk
@@ -113,7 +114,8 @@ class DesignEffects:
     """The view: a table to choose, a measure, and whether one group is shown or all beside each other."""
 
     def __init__(self, desk: Desk) -> None:
-        self._desk, self._asked, self._shown = desk, 0, False
+        self._desk, self._asked = desk, 0
+        self._of: tuple[Any, ...] | None = None  # the table that was read last, as it was on the disk then
         self._found: Findings | None = None
         label = {"style": {"description_width": "initial"}}
         self.source = widgets.Dropdown(
@@ -137,38 +139,55 @@ class DesignEffects:
         )
         self._filling = False
         desk.on("theme", self._draw)
-        self.source.observe(lambda _: self._read(), names="value")
+        self.source.observe(self._chosen, names="value")
         self.measure.observe(lambda _: self._read(), names="value")
-        self.path.observe(self._typed, names="value")
+        self.path.observe(lambda _: self._read(), names="value")
         self.group.observe(lambda _: self._filling or self._draw(), names="value")
 
     def show(self) -> None:
-        """Offer the tables that there are now; the first time, read the one that is chosen."""
+        """Offer the tables that there are now, and read the chosen one where that is news, as while its runs are made."""
         offered = self._offered()
         if list(self.source.options) != offered:
-            before = self.source.value
-            self._shown = False
+            before, self._filling = self.source.value, True
             self.source.options = offered
             self.source.value = before if before in [value for _, value in offered] else offered[0][1]
-        if not self._shown:
-            self._shown = True
+            self._filling = False
+        if self._of is None or self._of != self._as_it_is():
             self._read()
 
     def _offered(self) -> list[tuple[str, str | Path | None]]:
         here = [(f"{path.parent.name}/{path.name}", path) for path in tables_near(self._desk.root)]
         return [*((f"recorded: {name}", name) for name in recorded_names()), *here] or [("none", None)]
 
-    def _typed(self, _: Any) -> None:
-        if self.path.value.strip():
+    def _chosen(self, _: Any) -> None:
+        if self._filling:
+            return
+        if self.path.value:
+            self.path.value = ""  # which reads what is chosen
+        else:
             self._read()
 
+    def _source(self) -> str | Path | None:
+        typed = self.path.value.strip()
+        return typed_path(typed) if typed else self.source.value
+
+    def _as_it_is(self) -> tuple[Any, ...]:
+        """The chosen table as it is on the disk now, to be told from what it was."""
+        try:
+            source = self._source()
+            found = source.stat() if isinstance(source, Path) else None
+        except (OSError, ValueError, OcclabError):
+            return ()
+        return (source, found and (found.st_mtime_ns, found.st_size))
+
     def _read(self) -> None:
-        if not self._shown:
-            return
-        typed, measure = self.path.value.strip(), self.measure.value
-        source = Path(typed).expanduser() if typed else self.source.value
-        if source is None:
-            self._failed(OcclabError("There is no table yet: make a design under Ablate, or type the path of one."))
+        self._of, measure = self._as_it_is(), self.measure.value
+        try:
+            source = self._source()
+            if source is None:
+                raise OcclabError("There is no table yet: make a design under Ablate, or type the path of one.")
+        except OcclabError as error:
+            self._failed(error)
             return
         self._asked += 1
         asked = self._asked

@@ -12,6 +12,7 @@ from ..diagnosis import Finding, Report, Trial, diagnose, diagnose_log, find_log
 from ..diagnosis.command import _others
 from ..diagnosis.report import as_html, wording
 from ..errors import OcclabError
+from ..files import typed_path
 from ..training import Batches, TrainConfig, load_run
 from ..training.optimizer import make_optimizer
 from . import ui
@@ -223,7 +224,7 @@ class Diagnose:
             return
         self._clear()
         ui.say(self._of, f"Of {path}:")
-        self._work(lambda: examine_log(Path(path).expanduser(), **known), self._reported, f"Reading {path}.")
+        self._work(lambda: examine_log(typed_path(path), **known), self._reported, f"Reading {path}.")
 
     # --- what comes out ---------------------------------------------------------------------------------------------
 

@@ -20,6 +20,10 @@ from .run_folder import rates_by_hand
 from .run_table import RunRow, curves, floors, in_words, sweep_rows, table
 
 STYLES = ("mmengine", "mmcv")
+TABLE = ("runs.csv", "runs.about.json")
+CONFIGURATION = ("config.py", "design.yaml", *(f"mmdet3d_{style}.py" for style in STYLES))
+FIGURES = ("loss.html", "prediction.html", "loss.png", "prediction.png")
+"""Names of the files that each of the functions below writes."""
 WIDTH = 1000
 """Of a picture, pixels; as high as the figure is, and twice as fine."""
 SAVED = 6
@@ -33,7 +37,7 @@ def write_run(folder: Path, to: Path) -> list[Path]:
         OcclabError: no run there, or a place that cannot be written to.
     """
     load_run(folder)
-    path = to / f"{folder.name}.zip"
+    path = to / zipped(folder)
 
     def write(partial: Path) -> None:
         with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED, compresslevel=SAVED) as archive:
@@ -48,6 +52,11 @@ def write_run(folder: Path, to: Path) -> list[Path]:
     return [path]
 
 
+def zipped(folder: Path) -> str:
+    """The name of the file that :func:`write_run` writes."""
+    return f"{folder.name}.zip"
+
+
 def write_runs(rows: Sequence[RunRow], to: Path) -> list[Path]:
     """The table of runs as ``runs.csv``, in the form of a sweep's, and beside it where it comes from.
 
@@ -56,9 +65,8 @@ def write_runs(rows: Sequence[RunRow], to: Path) -> list[Path]:
     """
     if not rows:
         raise OcclabError("there are no runs yet to make a table of")
-    path = to / "runs.csv"
-    write_table(sweep_rows(rows), path, command="occlab workbench")
-    return [path, path.with_suffix(".about.json")]
+    write_table(sweep_rows(rows), to / TABLE[0], command="occlab workbench")
+    return [to / name for name in TABLE]
 
 
 def write_configuration(folder: Path, to: Path) -> list[Path]:
@@ -69,11 +77,10 @@ def write_configuration(folder: Path, to: Path) -> list[Path]:
         OcclabError: no run there, a configuration that fits nothing, or a place that cannot be written to.
     """
     config, by_hand = load_run(folder).config, rates_by_hand(folder / "config.json")
-    texts = {"config.py": as_python(config, by_hand), "design.yaml": as_design_file(config)}
-    texts |= {f"mmdet3d_{style}.py": write_mmdet3d(config, style) for style in STYLES}
-    for name, text in texts.items():
+    texts = [as_python(config, by_hand), as_design_file(config), *(write_mmdet3d(config, style) for style in STYLES)]
+    for name, text in zip(CONFIGURATION, texts, strict=True):
         write_atomically(to / name, lambda partial, text=text: partial.write_text(text, encoding="utf-8"))
-    return [to / name for name in texts]
+    return [to / name for name in CONFIGURATION]
 
 
 def as_python(config: TrainConfig, by_hand: dict[int, float] | None = None) -> str:

@@ -3,6 +3,7 @@
 import base64
 import html
 import mimetypes
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -11,26 +12,33 @@ from urllib.parse import quote
 import ipywidgets as widgets
 
 from ..errors import OcclabError
+from ..files import typed_path
 from . import exports, run_table, ui
 from .desk import Desk
 
 LARGEST_LINK = 2_000_000
 """Bytes of a file up to which it is in the page, behind a link; of a larger one the path is said."""
+ALL_LINKS = 6_000_000
+"""Bytes of the files that are in the page at once: the latest ones."""
 IN_HAND = ""
 """In the list of runs, the training in hand, whatever that is."""
 
 Made = Iterable[Path | str]
 """Files, and sentences about those that could not be made."""
+Job = tuple[tuple[str, ...], Callable[[], Made]]
+"""Names of the files that it writes, and what writes them."""
 
 
 class TakeHome:
     """The tab. Files go to ``take_home/RUN`` beside the folder of the runs: one folder a run, so that two runs' files of one
-    name do not meet, and none inside a run's own, which stays as the training wrote it."""
+    name do not meet, and none inside a run's own, which stays as the training wrote it. In a folder that somebody names
+    nothing is written over but what was written there before, of the same run, by this workbench."""
 
     def __init__(self, desk: Desk) -> None:
         self._desk, self._visible, self._own_folder, self._filling = desk, False, False, False
         self._rows: list[run_table.RunRow] = []
-        self._made: dict[Path, None] = {}
+        self._made: dict[Path, Path | None] = {}
+        """Files that were written, the latest first, and the run that each is of; None of the table of runs."""
         wide, label = {"width": "100%"}, {"description_width": "70px"}
         self.run = widgets.Dropdown(description="run", layout=wide, style=label, tooltip="What is taken home")
         self.folder = widgets.Text(
@@ -119,19 +127,24 @@ class TakeHome:
             OcclabError: none is named, not a whole path, or one among the runs.
         """
         text = self.folder.value.strip()
-        path = Path(text).expanduser()
+        path = typed_path(text)
         if not text or not path.is_absolute():
             raise OcclabError(f"expected a whole path of a folder to write to, such as {Path.home() / 'occlab'}, got {text!r}")
         if path.resolve().is_relative_to(self._desk.root):
             raise OcclabError(f"{path}: the runs themselves lie there; choose a folder outside of {self._desk.root}")
         return path
 
+    @property
+    def _ours(self) -> Path:
+        """The folder with a folder for each run."""
+        return self._desk.root.parent / "take_home"
+
     def _offer_folder(self) -> None:
         """Name a folder for the run, until somebody names one of their own."""
         if self._own_folder or not (self.run.value == IN_HAND or isinstance(self.run.value, Path)):
             return
         self._filling = True
-        self.folder.value = str(self._desk.root.parent / "take_home" / self.chosen().name)
+        self.folder.value = str(self._ours / self.chosen().name)
         self._filling = False
 
     def _typed(self, _: Any) -> None:
@@ -143,44 +156,61 @@ class TakeHome:
     def _take(self, name: str) -> None:
         try:
             to = self.target()
-            jobs = self._jobs(name, to)
+            run = None if name == "table of runs" else self.chosen()
+            jobs = self._jobs(name, run, to)
+            self._refuse_to_write_over([to / file for files, _ in jobs for file in files], run)
         except OcclabError as error:
             self._say(str(error), bad=True)
             return
         for button in self.buttons.values():
             button.disabled = True
         self._say(f"Writing to {to} ..." + (" A picture takes some seconds." if "figures" in name or "all" in name else ""))
-        self._desk.work(lambda: _do(jobs, self._post), lambda done: self._done(to, *done), self._failed, what="take home")
+        come = lambda path: self._desk.post(lambda: self._come(path, run))  # noqa: E731
+        write = [job for _, job in jobs]
+        self._desk.work(lambda: _do(write, come), lambda done: self._done(to, *done), self._failed, what="take home")
 
-    def _jobs(self, name: str, to: Path) -> list[Callable[[], Made]]:
+    def _jobs(self, name: str, run: Path | None, to: Path) -> list[Job]:
         """What the button asks for. Everything that is shared with the screen is taken here, not in the thread."""
         picked = set(self.table_runs.value)
         rows = [row for row in self._rows if not picked or row.folder in picked]
-        if name == "table of runs":
-            return [lambda: exports.write_runs(rows, to)]
-        run, frame = self.chosen(), next(iter((*self._desk.held_out, *self._desk.frames)), None)
-        jobs: dict[str, Callable[[], Made]] = {
-            "run, zipped": lambda: exports.write_run(run, to),
-            "configuration": lambda: exports.write_configuration(run, to),
-            "figures": lambda: exports.write_figures(run, frame, to),
+        table: Job = (exports.TABLE, lambda: exports.write_runs(rows, to))
+        if run is None:
+            return [table]
+        frame = next(iter((*self._desk.held_out, *self._desk.frames)), None)
+        jobs: dict[str, Job] = {
+            "run, zipped": ((exports.zipped(run),), lambda: exports.write_run(run, to)),
+            "configuration": (exports.CONFIGURATION, lambda: exports.write_configuration(run, to)),
+            "figures": (exports.FIGURES, lambda: exports.write_figures(run, frame, to)),
         }
-        return [*jobs.values(), lambda: exports.write_runs(rows, to)] if name == "all of it" else [jobs[name]]
+        return [*jobs.values(), table] if name == "all of it" else [jobs[name]]
 
-    def _post(self, path: Path) -> None:
-        self._desk.post(lambda: self._come(path))
+    def _refuse_to_write_over(self, paths: list[Path], run: Path | None) -> None:
+        """Before anything is written.
 
-    def _come(self, path: Path) -> None:
+        Raises:
+            OcclabError: one of them is there, and is somebody's own, or another run's.
+        """
+        for path in paths:
+            of = None if path.name in exports.TABLE else run
+            mine = path.is_relative_to(self._ours) or (path in self._made and self._made[path] == of)
+            if not mine and os.path.lexists(path):
+                raise OcclabError(f"{path} is there already, and nothing was written: name another folder, or take it away")
+
+    def _come(self, path: Path, run: Path | None) -> None:
         """A file was written."""
-        self._made = {path: None} | {other: None for other in self._made if other != path}
-        self._list()
+        of = None if path.name in exports.TABLE else run
+        self._made = {path: of} | {other: its for other, its in self._made.items() if other != path}
+        self._say(f"{path.name} is written ...")
 
     def _done(self, to: Path, made: list[Path], said: list[str]) -> None:
         self._enable()
+        self._list()
         files = f"{len(made)} files are in {to}." if len(made) != 1 else f"{made[0].name} is in {to}."
         self._say(" ".join([*([files] if made else []), *said]), bad=not made)
 
     def _failed(self, error: Exception) -> None:
         self._enable()
+        self._list()
         if isinstance(error, OcclabError):
             self._say(str(error), bad=True)
         else:
@@ -199,14 +229,18 @@ class TakeHome:
 
 
 def files_table(paths: Iterable[Path]) -> str:
-    """HTML: the files that are there with their sizes, each with a link that holds it, or with its path."""
-    rows = []
+    """HTML: the files that are there with their sizes, each with a link that holds it, or with its path; the links of the
+    first ones hold :data:`ALL_LINKS` bytes at most."""
+    rows, room = [], ALL_LINKS
     for path in paths:
         try:
             size = path.stat().st_size
-            got = _link(path) if size < LARGEST_LINK else f"too large for a link: {html.escape(str(path))}"
+            linked = size < min(LARGEST_LINK, room)
+            large = "too large for a link: " if size >= LARGEST_LINK else ""
+            got = _link(path) if linked else f"{large}{html.escape(str(path))}"
         except OSError:
             continue
+        room -= size * linked
         rows.append(
             f'<tr><th scope="row">{html.escape(path.name)}</th><td class="number">{_size(size)}</td><td>{got}</td></tr>'
         )

@@ -72,7 +72,25 @@ def test_too_many_faces_are_cut_to_the_surroundings_and_said():
     radius = float(subtitle.split("within ")[1].split(" m")[0])
     assert np.abs(metres(figure.data[0])[:, :2]).max() <= radius + 0.6
     assert len(figure.data[0].i) <= 2 * voxels.MAX_RECTANGLES
-    assert len(figure.to_json()) < 1_600_000
+
+
+def volumes_of_many_faces(grid: VoxelGrid) -> dict[str, np.ndarray]:
+    """Noise of several densities, one noisy layer, lone bars, columns and a checkerboard."""
+    rng, (z, y, x) = np.random.default_rng(0), np.indices(grid.shape)
+    found = {f"noise of {d:.0%}": rng.random(grid.shape) < d for d in (0.01, 0.03, 0.1, 0.5, 0.9)}
+    found["a noisy layer"] = (z == 12) & (rng.random(grid.shape) < 0.5)
+    found["bars"] = (z % 2 == 0) & (y % 2 == 0) & (x % 6 < 5)
+    found["columns"] = (y % 3 == 0) & (x % 3 == 0) & (z < 5 + (7 * x + 5 * y) % 20)
+    return found | {"checkerboard": (x + y + z) % 2 == 0}
+
+
+def test_no_figure_weighs_a_megabyte():
+    grid = VoxelGrid()
+    shapes = volumes_of_many_faces(grid)
+    for name, volume in shapes.items():
+        assert len(voxel_figure(volume, grid).to_json()) < 1_000_000, name
+        assert len(comparison_figure(volume, shapes["noise of 10%"], grid).to_json()) < 1_000_000, name
+    assert len(snapshot_figure([*shapes.values()], [*shapes], grid).to_json()) < 1_000_000
 
 
 def test_comparison_names_counts_and_separates():

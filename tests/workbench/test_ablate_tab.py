@@ -218,6 +218,18 @@ def test_one_sweep_at_a_time_and_closing_ends_it(tab, pump):
     pump(lambda: not tab.run.disabled)
 
 
+def test_nothing_goes_on_while_another_design_opens(tab, pump):
+    begin(tab, pump)
+    pump(lambda: tab.sweep.rows)
+    tab.cancel.click()
+    pump(lambda: not tab.resume.disabled)
+    tab.open.click()
+    assert (tab.run.disabled, tab.open.disabled, tab.resume.disabled) == (True, True, True)
+    before = tab.sweep
+    pump(lambda: tab.sweep is not before)
+    assert not tab.resume.disabled
+
+
 def test_closing_the_desk_cancels_what_runs(tab, pump, desk):
     begin(tab, pump, seeds=100)
     pump(lambda: tab.sweep.rows)

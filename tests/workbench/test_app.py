@@ -7,7 +7,7 @@ import pytest
 
 from occlab.pages import PLOTLY_MIME, WIDGET_MIME
 from occlab.workbench import Workbench
-from occlab.workbench.app import LIVE
+from occlab.workbench.app import LIVE, REPLACED
 
 LONG = 120
 
@@ -64,6 +64,20 @@ def test_the_line_above_the_tabs_follows_the_training(ready):
     assert "briefly: idle, step 0 of 40" in ready._status.value
     session.step(3)
     _pump_until(ready, lambda: "paused, step 3 of 40, loss" in ready._status.value)
+
+
+def test_a_workbench_that_is_opened_again_ends_the_one_before_and_no_other(ready, bench, tmp_path):
+    session, elsewhere = ready.desk.new_session(), Workbench(tmp_path / "others")
+    session.step(3)
+    assert session.wait(LONG)
+    session.start()
+    again = Workbench(tmp_path / "runs")
+    assert (session.state, bench.desk.closed, elsewhere.desk.closed) == ("stopped", True, False)
+    bench.desk.tell("setup")  # as where frames come late
+    assert REPLACED in bench._status.value
+    assert bench._book.layout.display == "none"
+    again.close()
+    elsewhere.close()
 
 
 def test_a_failure_that_no_tab_takes_care_of_is_a_card_that_can_be_dismissed(bench):

@@ -104,10 +104,49 @@ def test_a_file_that_is_no_table_is_one_sentence_and_the_view_goes_on(desk, tmp_
         settle()
         assert sentence in view._note.value
         assert view._figure.widget.layout.display == "none"
+    view.path.value = "~nobody-of-this-name/t.csv"
+    settle()
+    assert "there is no home of that name here" in view._note.value
     view.path.value = ""
     view.measure.value = "training_iou"
     settle()
     assert "runs of" in view._note.value
+
+
+def test_what_was_chosen_last_is_shown_a_file_or_one_of_the_list(desk, seven, tmp_path, settle):
+    write_table(run_table.sweep_rows(rows_of(desk)), tmp_path / "mine.csv", command="test")
+    view = opened(desk, settle)
+    recorded = view._note.value
+    view.path.value = str(tmp_path / "mine.csv")
+    settle()
+    assert view._note.value.startswith("14 runs of")
+    view.source.value = "five_fixes"
+    settle()
+    assert view.path.value == ""
+    assert not view._note.value.startswith("14 runs of")
+    view.path.value = str(tmp_path / "mine.csv")
+    settle()
+    view.path.value = ""
+    view.source.value = "claims"
+    settle()
+    assert view._note.value == recorded
+
+
+def test_a_table_that_grows_is_read_again_and_another_is_not(desk, seven, tmp_path, settle):
+    rows = run_table.sweep_rows(rows_of(desk))
+    path = tmp_path / "designs" / "mine.csv"
+    write_table(rows[:6], path, command="test")
+    view = opened(desk, settle)
+    view.source.value = path
+    settle()
+    assert view._note.value.startswith("6 runs of")
+    write_table(rows, path, command="test")
+    view.show()
+    settle()
+    assert view._note.value.startswith("14 runs of")
+    asked = view._asked
+    view.show()
+    assert view._asked == asked
 
 
 def test_a_damaged_note_beside_a_table_is_no_design(root, desk, seven, tmp_path):

@@ -25,7 +25,7 @@ from occlab.training import TrainConfig, load_run, preset, train
 from occlab.training.config import to_dict
 from occlab.workbench import exports
 from occlab.workbench.desk import Desk
-from occlab.workbench.take_home import LARGEST_LINK, TakeHome, files_table
+from occlab.workbench.take_home import ALL_LINKS, LARGEST_LINK, TakeHome, files_table
 
 TINY = PROFILES["tiny"]
 CONFIGS = [
@@ -259,6 +259,7 @@ def test_files_go_beside_the_runs_until_a_folder_is_named(desk, trained):
         ("{root}/{run}", "the runs themselves lie there"),
         ("{root}/../runs", "the runs themselves lie there"),
         ("/proc/nowhere", "cannot be written"),
+        ("~nobody-of-this-name/taken", "there is no home of that name here"),
     ],
 )
 def test_a_bad_folder_is_one_sentence(folder, sentence, tab, press, desk, trained, tmp_path):
@@ -269,6 +270,51 @@ def test_a_bad_folder_is_one_sentence(folder, sentence, tab, press, desk, traine
     assert sentence in said(tab)
     assert 'role="alert"' in tab._note.value
     assert sorted(trained.folder.iterdir()) == before
+
+
+@pytest.mark.parametrize("name", ["all of it", "run, zipped", "figures", "configuration", "table of runs"])
+def test_what_lies_in_a_named_folder_is_not_written_over(name, tab, press, trained, tmp_path):
+    press(name)
+    promised, before = files(tmp_path), tab._made
+    assert len(promised) == {"all of it": 11, "run, zipped": 1, "table of runs": 2}.get(name, 4)
+    press(name)  # what this workbench wrote itself it writes again
+    assert said(tab).endswith(f"in {tmp_path / 'taken'}.")
+    for own in promised:
+        tab.folder.value = str(tmp_path / f"with {own}")
+        there = Path(tab.folder.value, own)
+        there.parent.mkdir()
+        there.write_text("mine")
+        press(name)
+        assert said(tab) == f"{there} is there already, and nothing was written: name another folder, or take it away"
+        assert [path.read_text() for path in there.parent.iterdir()] == ["mine"]
+    assert tab._made.keys() == before.keys()
+
+
+def test_two_runs_do_not_write_over_each_other_s_files_in_a_named_folder(tab, press, trained, frames, desk, tmp_path):
+    other = train(replace(trained.config, seed=1), frames[:2], frames[2:], name="b", root=desk.root, progress=False)
+    desk.tell("runs")
+    tab.run.value = trained.folder
+    press("configuration")
+    kept = (tmp_path / "taken" / "config.py").read_bytes()
+    tab.run.value = other.folder
+    press("configuration")
+    assert "config.py is there already" in said(tab)
+    assert (tmp_path / "taken" / "config.py").read_bytes() == kept
+    press("table of runs")
+    tab.run.value = trained.folder
+    press("table of runs")  # which is of no run
+    assert "files are in" in said(tab)
+
+
+def test_the_folder_of_a_run_beside_the_runs_is_written_again_another_day(desk, trained, tmp_path):
+    for _ in range(2):
+        tab = TakeHome(desk)
+        tab.show()
+        tab.buttons["configuration"].click()
+        for thread in list(desk._threads):
+            thread.join(60)
+        desk.pump()
+        assert said(tab).startswith("4 files are in")
 
 
 def test_without_a_run_it_says_so(tmp_path):
@@ -310,6 +356,18 @@ def test_a_small_file_is_in_its_link_and_a_large_one_says_its_path(tmp_path):
     assert "2.0&nbsp;MB" in said
     assert "<b>" not in said
     assert said.count('<th scope="row">') == 2
+
+
+def test_of_many_files_the_latest_are_in_their_links(tmp_path):
+    paths = [tmp_path / f"{i}.zip" for i in range(9)]
+    for path in paths:
+        path.write_bytes(b"0" * (LARGEST_LINK - 1))
+    table = files_table(paths)
+    linked = re.findall(r'download="([^"]*)"', table)
+    assert linked == [path.name for path in paths[: len(linked)]]
+    assert len(linked) == ALL_LINKS // LARGEST_LINK
+    assert [str(path) for path in paths[len(linked) :] if f"<td>{path}</td>" in table] == [str(p) for p in paths[len(linked) :]]
+    assert "too large" not in table
 
 
 def test_the_page_lists_what_was_taken_the_latest_first(tab, press, tmp_path):
