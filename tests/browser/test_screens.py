@@ -39,6 +39,7 @@ def two_runs(bench: Bench, steps: int = 60) -> None:
         bench.turn_to("Train")
         bench.reads(rf"(?s)finished.*step {steps} of {steps}")
     bench.turn_to("Compare")
+    bench.choose_runs("as it stood · seed 0", "head logits · seed 0")
     bench.pin("as it stood · seed 0")
     bench.turn_to("Ablate")
     bench.tick("rectified")

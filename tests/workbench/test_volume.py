@@ -193,6 +193,15 @@ def test_thirty_thousand_voxels_weigh_less_than_a_megabyte():
     assert (trace["x"]["dtype"], trace["intensity"]["dtype"]) == ("i2", "u1")
 
 
+def test_two_scenes_of_noise_weigh_little_more_than_those_of_a_street():
+    grid, rng = VoxelGrid(), np.random.default_rng(0)
+    view = VolumeView(grid)
+    for density in (0.002, 0.0025, 0.003, 0.0035, 0.005, 0.01, 0.02, 0.03, 0.04, 0.1, 0.5):
+        p, target = (rng.random(grid.shape) < density for _ in range(2))
+        view.show(p.astype(np.float32), target)
+        assert len(view.figure.to_json()) < 1_200_000, density
+
+
 def test_both_scenes_have_one_camera(random):
     view = VolumeView(GRID)
     layout = view.figure.layout
