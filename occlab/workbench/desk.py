@@ -1,7 +1,8 @@
 """What the tabs of a workbench share: the set-up, the training in hand, the runs on the disk; and who is told of what.
 
-Widgets may be touched on one thread only, the one whose event loop takes the browser's messages. Trainings and long
-calculations run on others, and hand their news over with :meth:`Desk.post`.
+Widgets may be touched by one thread at a time, and by none of those that trainings and long calculations run on: these hand
+their news over with :meth:`Desk.post`. The browser's messages come where cells run, but for JupyterLab 4.4 and later, which has
+some of them handled beside the cells, on a thread of their own (a kernel subshell): see :data:`ALONE`.
 """
 
 import asyncio
@@ -12,6 +13,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
+
+from IPython import get_ipython
 
 from ..errors import OcclabError
 from ..frames import Frame
@@ -32,6 +35,24 @@ Event = Literal["setup", "session", "progress", "runs", "reference", "theme", "e
 """
 
 T = TypeVar("T")
+
+ALONE = threading.RLock()
+"""Held by whoever touches widgets: while a message of the browser is handled, and while what was posted is called."""
+
+
+def _handle_messages_alone() -> None:
+    """Have this kernel handle the messages of its widgets under :data:`ALONE`."""
+    handlers = getattr(getattr(get_ipython(), "kernel", None), "shell_handlers", {})
+    handle = handlers.get("comm_msg")
+    if handle is None or getattr(handle, "is_alone", False):
+        return
+
+    def alone(*message: Any) -> Any:
+        with ALONE:
+            return handle(*message)
+
+    alone.is_alone = True
+    handlers["comm_msg"] = alone
 
 
 class Desk:
@@ -74,6 +95,7 @@ class Desk:
             self._loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
         except RuntimeError:  # no kernel: whoever drives this calls pump()
             self._loop = None
+        _handle_messages_alone()
 
     def on(self, event: Event, callback: Callable[[], Any]) -> None:
         """Have a function called at every such event, on the widgets' thread, in the order in which they asked."""
@@ -189,10 +211,11 @@ class Desk:
         """Call what was posted."""
         while self._posted:
             call = self._posted.popleft()
-            try:
-                call()
-            except Exception as error:
-                self.fail(error)
+            with ALONE:
+                try:
+                    call()
+                except Exception as error:
+                    self.fail(error)
 
     def work(
         self, job: Callable[[], T], then: Callable[[T], Any], failed: Callable[[Exception], Any] | None = None, *, what: str

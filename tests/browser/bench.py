@@ -115,6 +115,10 @@ class Bench:
         """Wait until the workbench says something of this form."""
         return self.until(lambda: re.search(pattern, self.text()), f"it says {pattern!r}", timeout)
 
+    def errors(self) -> list[str]:
+        """What the cards above the tabs say, and those of a failed training, with what they fold away."""
+        return self.root.locator(".occlab-card.bad:visible").all_text_contents()
+
     def steps_made(self) -> int:
         found = re.search(r"step (\d+) of \d+", self.text().split("steps made")[-1])
         return int(found[1]) if found else 0

@@ -41,13 +41,11 @@ def finish(bench):
 def test_the_plateau_its_cause_and_its_end(bench):
     bench.page.script_errors.clear()  # of the page before
     stood, freed = plateau(bench), through_the_floor(bench)
+    assert bench.errors() == []
     assert freed > 1.5 * stood, f"IoU {stood} as it stood, {freed} on logits"
-    looked_at(bench)
-    turned_by_k3d(bench)
-    steered(bench)
-    compared(bench)
-    diagnosed(bench)
-    taken_home(bench)
+    for step in (looked_at, turned_by_k3d, steered, compared, diagnosed, taken_home):
+        step(bench)
+        assert bench.errors() == [], step.__name__
     slow = "[anywidget] Failed to initialize model"  # anywidget's word for "took more than two seconds"; it then goes on
     assert [error for error in bench.page.script_errors if slow not in error] == []
 

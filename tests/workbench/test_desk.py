@@ -2,11 +2,13 @@
 
 import asyncio
 import threading
+from types import SimpleNamespace
 
 import pytest
 
 from occlab.errors import OcclabError
 from occlab.training import load_run
+from occlab.workbench import desk as desks
 from occlab.workbench.desk import Desk
 
 LONG = 120
@@ -41,6 +43,35 @@ def test_what_is_posted_is_called_by_whoever_pumps_and_by_nobody_else(desk):
     assert called == []
     desk.pump()
     assert called == [threading.current_thread()]
+
+
+def test_a_message_of_the_browser_and_what_was_posted_wait_for_each_other(tmp_path, monkeypatch):
+    """As in JupyterLab, which has messages handled on another thread than cells."""
+    at_work, go, seen = threading.Event(), threading.Event(), []
+
+    def comm_msg(*message):
+        at_work.set()
+        assert go.wait(LONG)
+        seen.append(message)
+        return "handled"
+
+    kernel = SimpleNamespace(shell_handlers={"comm_msg": comm_msg, "execute_request": print})
+    monkeypatch.setattr(desks, "get_ipython", lambda: SimpleNamespace(kernel=kernel))
+    made = [Desk(tmp_path), Desk(tmp_path)]  # the second adds nothing
+    assert kernel.shell_handlers["execute_request"] is print
+    answers = []
+    message = threading.Thread(target=lambda: answers.append(kernel.shell_handlers["comm_msg"](1, 2, 3)))
+    message.start()
+    assert at_work.wait(LONG)
+    made[0].post(lambda: seen.append("posted"))
+    pump = threading.Thread(target=made[0].pump)
+    pump.start()
+    pump.join(0.2)
+    assert (pump.is_alive(), seen) == (True, [])
+    go.set()
+    for thread in (message, pump):
+        thread.join(LONG)
+    assert (answers, seen) == (["handled"], [(1, 2, 3), "posted"])
 
 
 def test_in_a_kernel_the_event_loop_pumps(tmp_path, monkeypatch):
