@@ -1,6 +1,7 @@
 """Occupancy volumes in 3-D: one volume by height, a prediction against its target, a prediction over the training."""
 
-from collections.abc import Sequence
+import base64
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,11 @@ from . import theme
 from .mesh import Mesh, exposed_mesh
 
 MAX_RECTANGLES = 24_000
-"""Most rectangles in one figure: less than 1 MB of JSON, and a second or so in a browser without a graphics card."""
+"""Most rectangles in one figure, of :data:`BYTES` each; of lighter ones there may be more. So a figure is less than 1 MB of
+JSON whatever it shows, and takes a second or so in a browser without a graphics card."""
+BYTES = 40
+"""What a rectangle weighs as JSON, at most but for bars near the car: 12 bytes of indices, and 6 for each of its one or two
+vertices, 8 where it is coloured by height; in base64, in which Plotly writes each slash as six characters."""
 
 # Plotly scales a scene to about one unit, so faces of a 180-wide grid are smaller than the areas below which it sets
 # no normal; without these two zeros boxes are silhouettes.
@@ -30,7 +35,7 @@ _CAR = (-2.3, -0.95, theme.ROAD, 2.3, 0.95, theme.ROAD + 1.5)  # 4.6 x 1.9 x 1.5
 def voxel_figure(volume: Any, grid: VoxelGrid, *, title: str | None = None, threshold: float = 0.5) -> Any:
     """One volume, coloured by height.
 
-    Beyond :data:`MAX_RECTANGLES` faces only the voxels nearest to the car are drawn, and the figure says so.
+    Beyond the weight of :data:`MAX_RECTANGLES` faces only the voxels nearest to the car are drawn, and the figure says so.
 
     Shape:
         volume: (Z, Y, X) or (1, Z, Y, X), array or tensor: booleans, or probabilities (occupied above ``threshold``).
@@ -40,11 +45,10 @@ def voxel_figure(volume: Any, grid: VoxelGrid, *, title: str | None = None, thre
         OcclabError: a shape that is not the grid's, logits, NaN.
     """
     solid = theme.occupied(volume, grid, threshold)
-    [(mesh, radius)] = _within_budget([solid], grid)
-    traces = [_height_trace(mesh, grid), *car_and_rings(grid)]
+    [(traces, radius)] = _within_budget([solid], grid, lambda mesh: [_height_trace(mesh, grid)])
     n = int(solid.sum())
     subtitle = f"{n:,} of {solid.size:,} voxels occupied ({n / solid.size:.2%}){_cut(radius)}"
-    figure = _figure(traces, grid, title or "Occupied voxels", subtitle)
+    figure = _figure([*traces, *car_and_rings(grid)], grid, title or "Occupied voxels", subtitle)
     if n in (0, solid.size):
         theme.say(figure, "every voxel is occupied" if n else "nothing is occupied")
     return figure
@@ -64,11 +68,10 @@ def comparison_figure(
         OcclabError: a shape that is not the grid's, logits, NaN.
     """
     outcome = theme.outcomes(predicted, target, grid, mask, threshold)
-    [(mesh, radius)] = _within_budget([outcome], grid)
     *counts, iou = theme.score(outcome)
-    traces = []
-    for (value, (name, colour)), n in zip(theme.OUTCOMES.items(), counts, strict=True):
-        traces.append(_solid(mesh.part(value), grid, f"{name} ({n:,})", colour))
+    looks = [(k, f"{name} ({n:,})", colour) for (k, (name, colour)), n in zip(theme.OUTCOMES.items(), counts, strict=True)]
+    draw = lambda mesh: [_solid(mesh.part(k), grid, *look) for k, *look in looks]  # noqa: E731
+    [(traces, radius)] = _within_budget([outcome], grid, draw)
     figure = _figure(
         [*traces, *car_and_rings(grid)], grid, title or "Prediction against target", f"IoU {iou:.3f}{_cut(radius)}"
     )
@@ -80,7 +83,7 @@ def snapshot_figure(
 ) -> Any:
     """The predicted volume over the training: a slider with one position per snapshot, the last one showing.
 
-    All snapshots share one budget of :data:`MAX_RECTANGLES` faces; the ones with the most are cut to what is near the car.
+    All snapshots share the weight of :data:`MAX_RECTANGLES` faces; the heaviest are cut to what is near the car.
 
     Shape:
         volumes: S volumes as in :func:`voxel_figure`; labels: S, e.g. the training steps.
@@ -93,49 +96,70 @@ def snapshot_figure(
             f"snapshot_figure expects one label for each of at least one volume, got {len(volumes)} and {len(labels)}"
         )
     solids = [theme.occupied(v, grid, threshold, f"snapshot {label}") for v, label in zip(volumes, labels, strict=True)]
-    meshes = _within_budget(solids, grid)
+    drawn = _within_budget(solids, grid, lambda mesh: [_height_trace(mesh, grid)])
     car = car_and_rings(grid)
     traces, steps = [], []
-    for i, ((mesh, radius), solid, label) in enumerate(zip(meshes, solids, labels, strict=True)):
-        trace = _height_trace(mesh, grid)
-        trace.visible = i == len(meshes) - 1
+    for i, (([trace], radius), solid, label) in enumerate(zip(drawn, solids, labels, strict=True)):
+        trace.visible = i == len(drawn) - 1
         traces.append(trace)
-        visible = [j == i for j in range(len(meshes))] + [True] * len(car)
+        visible = [j == i for j in range(len(drawn))] + [True] * len(car)
         subtitle = f"step {label}: {int(solid.sum()):,} voxels occupied ({solid.mean():.2%}){_cut(radius)}"
         steps.append(
             {"label": str(label), "method": "update", "args": [{"visible": visible}, {"title.subtitle.text": subtitle}]}
         )
     figure = _figure([*traces, *car], grid, title or "The predicted volume over the training", subtitle)
-    slider = {"active": len(meshes) - 1, "steps": steps, "currentvalue": {"prefix": "step "}, "pad": {"t": 8}, "len": 0.9}
+    slider = {"active": len(drawn) - 1, "steps": steps, "currentvalue": {"prefix": "step "}, "pad": {"t": 8}, "len": 0.9}
     figure.update_layout(sliders=[slider], margin_b=24, legend={"y": 1, "yref": "paper", "yanchor": "top"})
     return figure
 
 
-def _within_budget(volumes: list[np.ndarray], grid: VoxelGrid) -> list[tuple[Mesh, float | None]]:
-    """Meshes of :data:`MAX_RECTANGLES` together, each with the distance (m) to which it was cut, if it was.
+def _within_budget(
+    volumes: list[np.ndarray], grid: VoxelGrid, draw: Callable[[Mesh], list[Any]]
+) -> list[tuple[list[Any], float | None]]:
+    """What ``draw`` makes of the volumes' meshes, all of it within the budget; each with the distance (m) to which it was cut,
+    if it was.
 
     What some do not need of their share goes to the others, so that a noisy first snapshot does not cut the later ones.
     """
-    meshes = [exposed_mesh(v) for v in volumes]
-    left, most = MAX_RECTANGLES, 0
-    for n_more, size in enumerate(sorted(m.rectangles for m in meshes)):
-        most = left // (len(meshes) - n_more)
-        if size > most:
+    meshes, left, most = [exposed_mesh(v) for v in volumes], MAX_RECTANGLES * BYTES, 0
+    # Of twice as many it is known without drawing them that they are too heavy.
+    drawn = [draw(mesh) if mesh.rectangles < 2 * MAX_RECTANGLES else [] for mesh in meshes]
+    weights = [_weight(traces) if traces else left + 1 for traces in drawn]
+    for n_more, weight in enumerate(sorted(weights)):
+        most = left // (len(weights) - n_more)
+        if weight > most:
             break
-        left -= size
-    return [_near(v, m, grid, most) if m.rectangles > most else (m, None) for v, m in zip(volumes, meshes, strict=True)]
+        left -= weight
+    return [
+        (traces, None) if weight <= most else _near(v, mesh, grid, draw, most)
+        for v, mesh, traces, weight in zip(volumes, meshes, drawn, weights, strict=True)
+    ]
 
 
-def _near(volume: np.ndarray, mesh: Mesh, grid: VoxelGrid, most: int) -> tuple[Mesh, float]:
-    """The columns nearest to the car, as many as ``most`` rectangles cover, and how far they reach, metres."""
+def _weight(traces: list[Any]) -> int:
+    """Bytes of JSON, nearly all of which are arrays."""
+    arrays = [trace[name] for trace in traces for name in (*"xyzijk", "intensity")]
+    texts = [base64.b64encode(np.ascontiguousarray(array)) for array in arrays if array is not None]
+    return sum(len(text) + 5 * text.count(b"/") for text in texts)
+
+
+def _near(
+    volume: np.ndarray, mesh: Mesh, grid: VoxelGrid, draw: Callable[[Mesh], list[Any]], most: int
+) -> tuple[list[Any], int]:
+    """The columns nearest to the car, as many as weigh ``most`` bytes, and how far they reach, metres."""
     _, ny, nx = grid.shape
     (x0, y0, _), (dx, dy, _) = grid.point_cloud_range[:3], grid.voxel_size
     corners = mesh.vertices[mesh.triangles[::2, 0], :2]
     distances = np.abs(corners * (dx, dy) + (x0, y0)).max(axis=1)
-    radius = max(1.0, np.floor(np.partition(distances, most)[most]))
     x, y = x0 + (np.arange(nx) + 0.5) * dx, y0 + (np.arange(ny) + 0.5) * dy
-    columns = np.maximum(np.abs(x)[None], np.abs(y)[:, None]) <= radius
-    return exposed_mesh(volume, columns), float(radius)
+    away = np.maximum(np.abs(x)[None], np.abs(y)[:, None])
+    radius = max(1, int(np.quantile(distances, min(1, 2 * most / BYTES / mesh.rectangles))))
+    while True:
+        traces = draw(exposed_mesh(volume, away <= radius))
+        weight = _weight(traces)
+        if radius == 1 or weight <= most:
+            return traces, radius
+        radius = max(1, min(radius - 1, int(radius * np.sqrt(most / weight))))
 
 
 def _cut(radius: float | None) -> str:

@@ -12,7 +12,7 @@ from ..training import load_run, recorded_runs
 from . import ui
 from .ablate import Ablate
 from .compare import Compare
-from .desk import Desk
+from .desk import ALONE, Desk
 from .diagnose import Diagnose
 from .look import Look
 from .page import Page
@@ -46,7 +46,6 @@ class Workbench:
         self.desk = Desk(root)
         if (before := _OPEN.get(self.desk.root)) is not None:
             before._replaced()
-        _OPEN[self.desk.root] = self
         page = Page()
         page.observe(lambda change: self._theme(change["new"]), names="dark")
         self._status, self._errors = ui.note(), widgets.HTML()
@@ -72,15 +71,18 @@ class Workbench:
         self.desk.on("error", self._show_error)
         self._say_status()
         self._set_up.show()
+        _OPEN[self.desk.root] = self  # when it is whole, and can be closed
 
     def open(self, name: str) -> None:
         """Turn to a tab, by its title."""
-        self._book.selected_index = list(self.tabs).index(name)
+        with ALONE:
+            self._book.selected_index = list(self.tabs).index(name)
 
     def close(self) -> None:
         """Stop what runs. The runs stay in their folders."""
-        self.tabs["Ablate"].close()
-        self.desk.close()
+        with ALONE:
+            self.tabs["Ablate"].close()
+            self.desk.close()
 
     def _replaced(self) -> None:
         self.close()

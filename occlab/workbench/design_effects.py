@@ -137,21 +137,16 @@ class DesignEffects:
         self.widget = ui.column(
             ui.row(self.source, self.path), ui.row(self.measure, self.group), self._note, self._figure.widget, self._table
         )
-        self._filling = False
+        self._listed, self._filling = self.source.value, False  # what was chosen last of the list
         desk.on("theme", self._draw)
         self.source.observe(self._chosen, names="value")
         self.measure.observe(lambda _: self._read(), names="value")
-        self.path.observe(lambda _: self._read(), names="value")
+        self.path.observe(self._typed, names="value")
         self.group.observe(lambda _: self._filling or self._draw(), names="value")
 
     def show(self) -> None:
         """Offer the tables that there are now, and read the chosen one where that is news, as while its runs are made."""
-        offered = self._offered()
-        if list(self.source.options) != offered:
-            before, self._filling = self.source.value, True
-            self.source.options = offered
-            self.source.value = before if before in [value for _, value in offered] else offered[0][1]
-            self._filling = False
+        self._list()
         if self._of is None or self._of != self._as_it_is():
             self._read()
 
@@ -159,12 +154,26 @@ class DesignEffects:
         here = [(f"{path.parent.name}/{path.name}", path) for path in tables_near(self._desk.root)]
         return [*((f"recorded: {name}", name) for name in recorded_names()), *here] or [("none", None)]
 
+    def _list(self) -> None:
+        """Fill the list. While a file is typed nothing in it is chosen, so that all of it can be."""
+        offered, self._filling = self._offered(), True
+        if list(self.source.options) != offered:
+            self.source.options = offered
+        if self._listed not in [value for _, value in offered]:
+            self._listed = offered[0][1]
+        self.source.value = None if self.path.value.strip() else self._listed
+        self._filling = False
+
     def _chosen(self, _: Any) -> None:
-        if self._filling:
-            return
-        if self.path.value:
-            self.path.value = ""  # which reads what is chosen
-        else:
+        if not self._filling:
+            self._listed, self._filling = self.source.value, True
+            self.path.value = ""
+            self._filling = False
+            self._read()
+
+    def _typed(self, _: Any) -> None:
+        if not self._filling:
+            self._list()
             self._read()
 
     def _source(self) -> str | Path | None:
@@ -182,6 +191,8 @@ class DesignEffects:
 
     def _read(self) -> None:
         self._of, measure = self._as_it_is(), self.measure.value
+        self._asked += 1
+        asked = self._asked
         try:
             source = self._source()
             if source is None:
@@ -189,8 +200,6 @@ class DesignEffects:
         except OcclabError as error:
             self._failed(error)
             return
-        self._asked += 1
-        asked = self._asked
         ui.say(self._note, "Comparing ...")
         self._desk.work(
             lambda: findings(*read(source), measure),

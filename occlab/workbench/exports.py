@@ -69,9 +69,9 @@ def write_runs(rows: Sequence[RunRow], to: Path) -> list[Path]:
     return [to / name for name in TABLE]
 
 
-def write_configuration(folder: Path, to: Path) -> list[Path]:
+def write_configuration(folder: Path, to: Path) -> Iterator[Path]:
     """The configuration as Python that runs, as a design of one arm for ``occlab ablate``, and for mmdetection3d's two
-    generations.
+    generations. Yields each file when it is written.
 
     Raises:
         OcclabError: no run there, a configuration that fits nothing, or a place that cannot be written to.
@@ -80,7 +80,7 @@ def write_configuration(folder: Path, to: Path) -> list[Path]:
     texts = [as_python(config, by_hand), as_design_file(config), *(write_mmdet3d(config, style) for style in STYLES)]
     for name, text in zip(CONFIGURATION, texts, strict=True):
         write_atomically(to / name, lambda partial, text=text: partial.write_text(text, encoding="utf-8"))
-    return [to / name for name in CONFIGURATION]
+        yield to / name
 
 
 def as_python(config: TrainConfig, by_hand: dict[int, float] | None = None) -> str:

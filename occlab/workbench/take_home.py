@@ -32,13 +32,13 @@ Job = tuple[tuple[str, ...], Callable[[], Made]]
 class TakeHome:
     """The tab. Files go to ``take_home/RUN`` beside the folder of the runs: one folder a run, so that two runs' files of one
     name do not meet, and none inside a run's own, which stays as the training wrote it. In a folder that somebody names
-    nothing is written over but what was written there before, of the same run, by this workbench."""
+    nothing is written over but what this workbench wrote there, of the same run; and nowhere what was changed since."""
 
     def __init__(self, desk: Desk) -> None:
         self._desk, self._visible, self._own_folder, self._filling = desk, False, False, False
         self._rows: list[run_table.RunRow] = []
-        self._made: dict[Path, Path | None] = {}
-        """Files that were written, the latest first, and the run that each is of; None of the table of runs."""
+        self._made: dict[Path, tuple[Path | None, Any]] = {}
+        """Files that were written, the latest first: the run of each (None: the table of runs), and its stamp on the disk."""
         wide, label = {"width": "100%"}, {"description_width": "70px"}
         self.run = widgets.Dropdown(description="run", layout=wide, style=label, tooltip="What is taken home")
         self.folder = widgets.Text(
@@ -130,21 +130,20 @@ class TakeHome:
         path = typed_path(text)
         if not text or not path.is_absolute():
             raise OcclabError(f"expected a whole path of a folder to write to, such as {Path.home() / 'occlab'}, got {text!r}")
-        if path.resolve().is_relative_to(self._desk.root):
+        try:
+            inside = path.resolve().is_relative_to(self._desk.root)
+        except (OSError, RuntimeError, ValueError) as error:  # links that lead in a circle
+            raise OcclabError(f"{path}: expected a folder to write to ({error})") from error
+        if inside:
             raise OcclabError(f"{path}: the runs themselves lie there; choose a folder outside of {self._desk.root}")
         return path
-
-    @property
-    def _ours(self) -> Path:
-        """The folder with a folder for each run."""
-        return self._desk.root.parent / "take_home"
 
     def _offer_folder(self) -> None:
         """Name a folder for the run, until somebody names one of their own."""
         if self._own_folder or not (self.run.value == IN_HAND or isinstance(self.run.value, Path)):
             return
         self._filling = True
-        self.folder.value = str(self._ours / self.chosen().name)
+        self.folder.value = str(self._desk.root.parent / "take_home" / self.chosen().name)
         self._filling = False
 
     def _typed(self, _: Any) -> None:
@@ -188,18 +187,18 @@ class TakeHome:
         """Before anything is written.
 
         Raises:
-            OcclabError: one of them is there, and is somebody's own, or another run's.
+            OcclabError: one of them is there, and is somebody's own, another run's, or was changed since.
         """
         for path in paths:
-            of = None if path.name in exports.TABLE else run
-            mine = path.is_relative_to(self._ours) or (path in self._made and self._made[path] == of)
+            of, made = None if path.name in exports.TABLE else run, self._made.get(path)
+            mine = made == (of, _stamp(path)) if made is not None else not self._own_folder
             if not mine and os.path.lexists(path):
                 raise OcclabError(f"{path} is there already, and nothing was written: name another folder, or take it away")
 
     def _come(self, path: Path, run: Path | None) -> None:
         """A file was written."""
         of = None if path.name in exports.TABLE else run
-        self._made = {path: of} | {other: its for other, its in self._made.items() if other != path}
+        self._made = {path: (of, _stamp(path))} | {other: its for other, its in self._made.items() if other != path}
         self._say(f"{path.name} is written ...")
 
     def _done(self, to: Path, made: list[Path], said: list[str]) -> None:
@@ -226,6 +225,15 @@ class TakeHome:
 
     def _list(self) -> None:
         self._files.value = files_table(self._made) if self._made else '<span class="occlab-quiet">nothing yet</span>'
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """A file as it is on the disk, to be told from what it was; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
 
 
 def files_table(paths: Iterable[Path]) -> str:

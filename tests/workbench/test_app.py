@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from occlab.pages import PLOTLY_MIME, WIDGET_MIME
-from occlab.workbench import Workbench
+from occlab.workbench import Workbench, app
 from occlab.workbench.app import LIVE, REPLACED
 
 LONG = 120
@@ -76,8 +76,25 @@ def test_a_workbench_that_is_opened_again_ends_the_one_before_and_no_other(ready
     bench.desk.tell("setup")  # as where frames come late
     assert REPLACED in bench._status.value
     assert bench._book.layout.display == "none"
+    made = session.steps_made
+    _pump_until(again, lambda: again.desk.frames)
+    again.desk.set_up(frames=ready.desk.frames, held_out=ready.desk.held_out)
+    further = again.desk.go_on(session.folder)
+    further.step(1)
+    assert further.wait(LONG)
+    assert further.steps_made == made + 1 >= 4  # it kept every step
     again.close()
     elsewhere.close()
+
+
+def test_a_workbench_whose_making_was_interrupted_is_in_nobody_s_way(tmp_path, monkeypatch):
+    monkeypatch.setenv("OCCLAB_PROFILE", "tiny")
+    with monkeypatch.context() as context:
+        context.setattr(app, "Look", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt) as kept:  # as a notebook keeps it, and with it the half of a workbench
+            Workbench(tmp_path / "runs")
+    Workbench(tmp_path / "runs").close()
+    del kept
 
 
 def test_a_failure_that_no_tab_takes_care_of_is_a_card_that_can_be_dismissed(bench):

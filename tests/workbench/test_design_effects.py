@@ -104,7 +104,8 @@ def test_a_file_that_is_no_table_is_one_sentence_and_the_view_goes_on(desk, tmp_
         settle()
         assert sentence in view._note.value
         assert view._figure.widget.layout.display == "none"
-    view.path.value = "~nobody-of-this-name/t.csv"
+    view.path.value = str(tmp_path / "none.csv")
+    view.path.value = "~nobody-of-this-name/t.csv"  # before the answer of the one before
     settle()
     assert "there is no home of that name here" in view._note.value
     view.path.value = ""
@@ -130,6 +131,23 @@ def test_what_was_chosen_last_is_shown_a_file_or_one_of_the_list(desk, seven, tm
     view.source.value = "claims"
     settle()
     assert view._note.value == recorded
+
+
+def test_what_was_chosen_before_a_file_was_typed_can_be_chosen_again(desk, seven, tmp_path, settle):
+    write_table(run_table.sweep_rows(rows_of(desk)), tmp_path / "mine.csv", command="test")
+    view = opened(desk, settle)
+    recorded, index = view._note.value, view.source.index
+    view.path.value = str(tmp_path / "mine.csv")
+    view.show()
+    settle()
+    assert view._note.value.startswith("14 runs of")
+    view.source.set_state({"index": index})  # as the page has it said
+    settle()
+    assert (view.path.value, view._note.value) == ("", recorded)
+    view.path.value = str(tmp_path / "mine.csv")
+    view.path.value = ""
+    settle()
+    assert (view.source.index, view._note.value) == (index, recorded)
 
 
 def test_a_table_that_grows_is_read_again_and_another_is_not(desk, seven, tmp_path, settle):

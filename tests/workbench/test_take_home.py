@@ -2,11 +2,8 @@
 
 import base64
 import html
-import json
 import re
 import shutil
-import subprocess
-import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -15,26 +12,17 @@ import pytest
 import torch
 
 from occlab import OcclabError
-from occlab.ablation import read_design, read_table
+from occlab.ablation import read_table
 from occlab.errors import require
 from occlab.frames import read_frames
 from occlab.interop import read_mmdet3d
-from occlab.losses import OccupancyLoss
 from occlab.settings import PROFILES
-from occlab.training import TrainConfig, load_run, preset, train
-from occlab.training.config import to_dict
+from occlab.training import load_run, preset, train
 from occlab.workbench import exports
 from occlab.workbench.desk import Desk
 from occlab.workbench.take_home import ALL_LINKS, LARGEST_LINK, TakeHome, files_table
 
 TINY = PROFILES["tiny"]
-CONFIGS = [
-    TrainConfig(),
-    preset("recommended", PROFILES["small"].for_recipe(), seed=7),
-    preset("as-it-stood", TINY, steps=30, snapshot_steps=(0, 3), head="logits", precision="bf16-mixed", rotation=7.3),
-    preset("as-it-stood", TINY, optimizer="sgd", momentum=0.5, clip_norm=None, custom_keys={"refine": {"lr_mult": 10.0}}),
-    TrainConfig(loss=OccupancyLoss(bce=0, dice=0, focal=1, height_weights=(3.0,) * 32), init="xavier", output_prior=0.1),
-]
 
 
 @pytest.fixture(scope="module")
@@ -94,35 +82,7 @@ def said(tab):
     return html.unescape(re.sub("<[^>]+>", "", tab._note.value))
 
 
-# --- the configuration ------------------------------------------------------------------------------------------------
-
-
-def test_the_python_runs_and_makes_the_configuration(tmp_path):
-    for number, config in enumerate(CONFIGS):
-        (tmp_path / f"{number}.py").write_text(exports.as_python(config), encoding="utf-8")
-    program = """
-import json, runpy, sys
-from occlab.training.config import to_dict
-print(json.dumps([to_dict(runpy.run_path(path)["config"]) for path in sys.argv[1:]]))
-"""
-    paths = [str(tmp_path / f"{number}.py") for number in range(len(CONFIGS))]
-    done = subprocess.run([sys.executable, "-c", program, *paths], capture_output=True, text=True, check=True, timeout=300)
-    assert json.loads(done.stdout) == [to_dict(config) for config in CONFIGS]
-
-
-def test_the_python_says_only_what_differs_and_what_no_configuration_can():
-    text = exports.as_python(TrainConfig(learning_rate=1e-3), {12: 0.01})
-    assert "config = TrainConfig(learning_rate=0.001)" in text
-    assert "By hand the learning rate became 0.01 after step 12" in text
-    assert "VoxelGrid" not in text
-
-
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: f"steps={config.steps}")
-def test_the_yaml_is_a_design_of_one_arm_which_is_the_configuration(config, tmp_path):
-    path = tmp_path / "design.yaml"
-    path.write_text(exports.as_design_file(config), encoding="utf-8")
-    design = read_design(path)
-    assert [design.config(arm, seed) for arm in design.arms for seed in design.seeds] == [config]
+# --- what is taken ----------------------------------------------------------------------------------------------------
 
 
 def test_the_configuration_comes_in_all_its_forms(tab, press, trained, tmp_path):
@@ -132,16 +92,6 @@ def test_the_configuration_comes_in_all_its_forms(tab, press, trained, tmp_path)
         read = read_mmdet3d(tmp_path / "taken" / f"mmdet3d_{style}.py")
         assert (read.config, read.style, read.not_carried) == (trained.config, style, ())
     assert said(tab) == f"4 files are in {tmp_path / 'taken'}."
-
-
-def test_what_a_file_names_breaks_no_line_of_python():
-    config = TrainConfig(custom_keys={"\"\n'#": {"lr_mult": 2.0}})
-    found: dict = {}
-    exec(exports.as_python(config), found)
-    assert found["config"] == config
-
-
-# --- the run, the table, the figures ----------------------------------------------------------------------------------
 
 
 def test_the_zipped_run_is_the_run(tab, press, trained, tmp_path):
@@ -260,10 +210,12 @@ def test_files_go_beside_the_runs_until_a_folder_is_named(desk, trained):
         ("{root}/../runs", "the runs themselves lie there"),
         ("/proc/nowhere", "cannot be written"),
         ("~nobody-of-this-name/taken", "there is no home of that name here"),
+        ("{tmp}/circle/taken", "/circle/taken"),
     ],
 )
 def test_a_bad_folder_is_one_sentence(folder, sentence, tab, press, desk, trained, tmp_path):
     (tmp_path / "file").write_text("in the way")
+    (tmp_path / "circle").symlink_to("circle")
     tab.folder.value = folder.format(tmp=tmp_path, root=desk.root, run=trained.folder.name)
     before = sorted(trained.folder.iterdir())
     press("configuration")
@@ -290,20 +242,53 @@ def test_what_lies_in_a_named_folder_is_not_written_over(name, tab, press, train
     assert tab._made.keys() == before.keys()
 
 
-def test_two_runs_do_not_write_over_each_other_s_files_in_a_named_folder(tab, press, trained, frames, desk, tmp_path):
+@pytest.mark.parametrize("folder", ["taken", "home/take_home", "home/take_home/../../taken"])
+def test_two_runs_do_not_write_over_each_other_s_files_in_a_named_folder(folder, tab, press, trained, frames, desk, tmp_path):
+    tab.folder.value = str(tmp_path / folder)
     other = train(replace(trained.config, seed=1), frames[:2], frames[2:], name="b", root=desk.root, progress=False)
     desk.tell("runs")
     tab.run.value = trained.folder
     press("configuration")
-    kept = (tmp_path / "taken" / "config.py").read_bytes()
+    kept = (tmp_path / folder / "config.py").read_bytes()
     tab.run.value = other.folder
     press("configuration")
     assert "config.py is there already" in said(tab)
-    assert (tmp_path / "taken" / "config.py").read_bytes() == kept
+    assert (tmp_path / folder / "config.py").read_bytes() == kept
     press("table of runs")
     tab.run.value = trained.folder
     press("table of runs")  # which is of no run
     assert "files are in" in said(tab)
+
+
+@pytest.mark.parametrize("name", ["taken", ""], ids=["named", "beside the runs"])
+def test_what_was_changed_since_it_was_written_is_not_written_over(name, tab, press, tmp_path):
+    tab.folder.value = name and str(tmp_path / name)
+    press("configuration")
+    changed = Path(tab.folder.value, "config.py")
+    changed.write_text("with changes of my own")
+    press("configuration")
+    assert said(tab).startswith(f"{changed} is there already")
+    assert changed.read_text() == "with changes of my own"
+    changed.unlink()
+    press("configuration")
+    assert said(tab).startswith("4 files are in")
+
+
+def test_what_came_before_the_disk_was_full_is_known_and_written_again(tab, press, tmp_path, monkeypatch):
+    write = exports.write_atomically
+
+    def full(path, fill):
+        if path.name == exports.CONFIGURATION[-1]:
+            raise OcclabError("the disk is full")
+        write(path, fill)
+
+    monkeypatch.setattr(exports, "write_atomically", full)
+    press("configuration")
+    assert "the disk is full" in said(tab)
+    assert len(files(tmp_path)) == 3
+    monkeypatch.setattr(exports, "write_atomically", write)
+    press("configuration")
+    assert said(tab).startswith("4 files are in")
 
 
 def test_the_folder_of_a_run_beside_the_runs_is_written_again_another_day(desk, trained, tmp_path):
