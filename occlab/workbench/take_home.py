@@ -250,7 +250,8 @@ def files_table(paths: Iterable[Path]) -> str:
             continue
         room -= size * linked
         rows.append(
-            f'<tr><th scope="row">{html.escape(path.name)}</th><td class="number">{_size(size)}</td><td>{got}</td></tr>'
+            f'<tr><th scope="row">{html.escape(path.name)}</th><td class="number">{_size(size)}</td>'
+            f'<td style="overflow-wrap: anywhere">{got}</td></tr>'  # a path has no blanks to break at
         )
     head = '<tr><th scope="col">file</th><th scope="col" class="number">size</th><th scope="col">get it</th></tr>'
     return f"<table><thead>{head}</thead><tbody>{''.join(rows)}</tbody></table>"

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 from bench import Bench, kernel_of, opened, served
-from faults import picture, pixels_that_differ
+from faults import picture, pixels_that_differ, screen_faults
 from lab import drag
 
 STEPS = 500  # a tiny run is on its floor by then
@@ -182,6 +182,7 @@ def taken_home(bench):
     bench.press("all of it")
     folder = Path(bench.reads(r"\d+ files are in (\S+)\.")[1])
     bench.keep("take-home")
+    assert screen_faults(bench.page, bench.root) == []  # with long paths
     by_kind = {kind: sorted(folder.glob(f"*.{kind}")) for kind in ("zip", "html", "png", "py", "yaml", "csv")}
     (whole,) = by_kind["zip"]
     with zipfile.ZipFile(whole) as file:
