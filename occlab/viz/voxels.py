@@ -15,8 +15,8 @@ MAX_RECTANGLES = 24_000
 """Most rectangles in one figure, of :data:`BYTES` each; of lighter ones there may be more. So a figure is less than 1 MB of
 JSON whatever it shows, and takes a second or so in a browser without a graphics card."""
 BYTES = 40
-"""What a rectangle weighs as JSON, at most but for bars near the car: 12 bytes of indices, and 6 for each of its one or two
-vertices, 8 where it is coloured by height; in base64, in which Plotly writes each slash as six characters."""
+"""What a rectangle weighs as JSON; few weigh more. It has 12 bytes of indices, and 6 for each of its one or two vertices, 8
+where height colours it; and base64 takes four thirds of that, with Plotly's six characters for every slash."""
 
 # Plotly scales a scene to about one unit, so faces of a 180-wide grid are smaller than the areas below which it sets
 # no normal; without these two zeros boxes are silhouettes.

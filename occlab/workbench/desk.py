@@ -142,7 +142,7 @@ class Desk:
         """Take the set-up in hand as a training, not started yet; the one before is stopped, and keeps its folder.
 
         Raises:
-            OcclabError: there are no frames.
+            OcclabError: there are no frames, or the workbench was closed.
         """
         if not self.frames:
             raise OcclabError("there are no frames to train on yet; choose some under Set up, or wait until they are made")
@@ -153,12 +153,14 @@ class Desk:
         """Take a run of the disk in hand, not started yet. Its frames must be among those of the set-up.
 
         Raises:
-            OcclabError: a damaged folder, a frame that is missing, or a run that other code began.
+            OcclabError: a damaged folder, a frame that is missing, a run that other code began, or a workbench that was closed.
         """
         session = Session.of(folder, [*self.frames, *self.held_out])
         return self._take(session, session.name.replace("-", " "))
 
     def _take(self, session: Session, title: str) -> Session:
+        if self.closed:  # such as by a click that came while another workbench was opened
+            raise OcclabError("this workbench has ended; nothing is trained here any more")
         self._forget()
         if self.session is not None:
             self.session.stop(wait=False)

@@ -21,7 +21,7 @@ from .live_figure import Fit
 MAX_VOXELS = 100_000
 """Most voxels of a volume that are drawn one by one; of more, blocks are drawn."""
 MAX_RECTANGLES = 18_500
-"""Most rectangles of a volume: about a tenth of a second a frame in a browser without a graphics card, and 1.2 MB at most to be
+"""Most rectangles of a volume: about a tenth of a second a frame in a browser without a graphics card, and some 1.2 MB to be
 sent. A street of 30,000 voxels has fewer, and is less than 1 MB with its target."""
 
 _UP = {"x": 0, "y": 0, "z": 1}

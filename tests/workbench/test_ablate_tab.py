@@ -255,6 +255,7 @@ def test_a_proposed_name_that_is_taken_gets_a_number_and_a_typed_one_is_refused(
     tab.run.click()
     pump(lambda: tab._refusal.value)
     assert "kept already; give this one another name" in tab._refusal.value
+    assert not tab.run.disabled
     assert tab.sweep is before
 
 

@@ -45,6 +45,13 @@ def test_what_is_posted_is_called_by_whoever_pumps_and_by_nobody_else(desk):
     assert called == [threading.current_thread()]
 
 
+def test_nothing_is_trained_at_a_desk_that_was_closed(desk):
+    desk.close()
+    with pytest.raises(OcclabError, match="this workbench has ended"):
+        desk.new_session()
+    assert desk.session is None
+
+
 def test_a_message_of_the_browser_and_what_was_posted_wait_for_each_other(tmp_path, monkeypatch):
     """As in JupyterLab, which has messages handled on another thread than cells."""
     at_work, go, seen = threading.Event(), threading.Event(), []

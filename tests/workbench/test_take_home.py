@@ -231,10 +231,10 @@ def test_what_lies_in_a_named_folder_is_not_written_over(name, tab, press, train
     assert len(promised) == {"all of it": 11, "run, zipped": 1, "table of runs": 2}.get(name, 4)
     press(name)  # what this workbench wrote itself it writes again
     assert said(tab).endswith(f"in {tmp_path / 'taken'}.")
-    for own in promised:
-        tab.folder.value = str(tmp_path / f"with {own}")
+    for number, own in enumerate(sorted(promised)):
+        tab.folder.value = str(tmp_path / ("" if number % 2 else "home/take_home") / f"with {own}")
         there = Path(tab.folder.value, own)
-        there.parent.mkdir()
+        there.parent.mkdir(parents=True)
         there.write_text("mine")
         press(name)
         assert said(tab) == f"{there} is there already, and nothing was written: name another folder, or take it away"
