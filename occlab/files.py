@@ -1,4 +1,4 @@
-"""Writing files so that a kill at any moment leaves the old one or the new one, never half of one; and paths that are typed."""
+"""Writing files so that a kill at any moment leaves the old one or the new one, never half of one; stamps; typed paths."""
 
 import contextlib
 import os
@@ -26,6 +26,15 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+def stamp(path: Path) -> tuple[int, int] | None:
+    """A file as it is on the disk, by time (ns) and size (bytes), to be told from what it was; None where there is none."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):  # ValueError: a zero byte in the name
+        return None
+    return found.st_mtime_ns, found.st_size
 
 
 def typed_path(text: str) -> Path:

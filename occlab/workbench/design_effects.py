@@ -23,7 +23,7 @@ from ..ablation.recorded import TABLES
 from ..ablation.report import WORDS
 from ..ablation.results import MEASURES, about_path
 from ..errors import OcclabError
-from ..files import typed_path
+from ..files import stamp, typed_path
 from ..viz import interval_figure
 from . import ui
 from .desk import Desk
@@ -184,10 +184,9 @@ class DesignEffects:
         """The chosen table as it is on the disk now, to be told from what it was."""
         try:
             source = self._source()
-            found = source.stat() if isinstance(source, Path) else None
-        except (OSError, ValueError, OcclabError):
+        except OcclabError:
             return ()
-        return (source, found and (found.st_mtime_ns, found.st_size))
+        return (source, stamp(source) if isinstance(source, Path) else None)
 
     def _read(self) -> None:
         self._of, measure = self._as_it_is(), self.measure.value

@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar
 from IPython import get_ipython
 
 from ..errors import OcclabError
+from ..files import stamp
 from ..frames import Frame
 from ..settings import home, profile
 from ..training import Run, TrainConfig, fast_precision, load_run, preset
@@ -189,15 +190,16 @@ class Desk:
         found, read = [], {}
         for log in self.root.glob("*/scalars.json"):
             folder, summary = log.parent, log.parent / "summary.json"
+            logged = stamp(log)
+            if logged is None:  # taken away since the folder was listed
+                continue
+            known, before = (logged, stamp(summary)), self._read.get(folder)
             try:
-                stamp = log.stat().st_mtime_ns
-                known = (stamp, summary.stat().st_mtime_ns if summary.exists() else 0)
-                before = self._read.get(folder)
                 read[folder] = before if before is not None and before[0] == known else (known, load_run(folder))
             except (OcclabError, OSError):
                 continue
             if read[folder][1].steps:
-                found.append((stamp, read[folder][1]))
+                found.append((logged, read[folder][1]))
         self._read = read
         return [run for _, run in sorted(found, key=lambda pair: pair[0], reverse=True)]
 

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import ipywidgets as widgets
 
 from ..errors import OcclabError
-from ..files import typed_path
+from ..files import stamp, typed_path
 from . import exports, run_table, ui
 from .desk import Desk
 
@@ -190,15 +190,15 @@ class TakeHome:
             OcclabError: one of them is there, and is somebody's own, another run's, or was changed since.
         """
         for path in paths:
-            of, made = None if path.name in exports.TABLE else run, self._made.get(path)
-            mine = made == (of, _stamp(path)) if made is not None else not self._own_folder
+            made = self._made.get(path)
+            mine = made == (_owner(path, run), stamp(path)) if made is not None else not self._own_folder
             if not mine and os.path.lexists(path):
                 raise OcclabError(f"{path} is there already, and nothing was written: name another folder, or take it away")
 
     def _come(self, path: Path, run: Path | None) -> None:
         """A file was written."""
-        of = None if path.name in exports.TABLE else run
-        self._made = {path: (of, _stamp(path))} | {other: its for other, its in self._made.items() if other != path}
+        others = {other: its for other, its in self._made.items() if other != path}
+        self._made = {path: (_owner(path, run), stamp(path))} | others
         self._say(f"{path.name} is written ...")
 
     def _done(self, to: Path, made: list[Path], said: list[str]) -> None:
@@ -227,13 +227,9 @@ class TakeHome:
         self._files.value = files_table(self._made) if self._made else '<span class="occlab-quiet">nothing yet</span>'
 
 
-def _stamp(path: Path) -> tuple[int, int] | None:
-    """A file as it is on the disk, to be told from what it was; None where there is none."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size
+def _owner(path: Path, run: Path | None) -> Path | None:
+    """The run that a file is of, among those that are written with it; None for the table of all runs."""
+    return None if path.name in exports.TABLE else run
 
 
 def files_table(paths: Iterable[Path]) -> str:

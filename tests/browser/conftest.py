@@ -57,7 +57,7 @@ def page(lab_page):
     return lab_page
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def own_home(tmp_path_factory):
     """Runs of its own; the streets are those that are there already."""
     split_frames(None, PROFILES["tiny"])
@@ -66,7 +66,7 @@ def own_home(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def own_lab(course, own_home, tmp_path_factory):
     settings = tmp_path_factory.mktemp("settings")
     with jupyterlab(course, settings, OCCLAB_PROFILE="tiny", OCCLAB_HOME=str(own_home)) as address:

@@ -26,6 +26,21 @@ def gate(monkeypatch):
     made.go.set()
 
 
+@pytest.fixture
+def held(gate):
+    """Has a session begun, and held while it makes its first step; what gives the pause back is returned after that step."""
+
+    def hold(session, begin):
+        begin()
+        assert gate.inside.wait(LONG)
+        give_back = session.hold()
+        gate.go.set()
+        assert session.wait(LONG)
+        return give_back
+
+    return hold
+
+
 def test_a_network_that_is_asked_for_within_a_step_is_named_by_the_steps_it_has_made(make, gate, until):
     session, found = make(steps=4), []
     session.start()
@@ -82,13 +97,9 @@ def test_a_pause_that_is_given_back_before_it_holds_never_holds(make, gate):
     assert "paused" not in states
 
 
-def test_a_training_that_is_held_goes_on_when_it_is_given_back(make, gate):
+def test_a_training_that_is_held_goes_on_when_it_is_given_back(make, held):
     session = make(steps=4)
-    session.start()
-    assert gate.inside.wait(LONG)
-    give_back = session.hold()
-    gate.go.set()
-    assert session.wait(LONG)
+    give_back = held(session, session.start)
     assert (session.state, session.steps_made) == ("paused", 1)
     give_back()
     assert session.wait(LONG)
@@ -99,39 +110,27 @@ def test_a_training_that_is_held_goes_on_when_it_is_given_back(make, gate):
     ("press", "state", "made"),
     [(Session.stop, "stopped", 1), (Session.pause, "paused", 1), (Session.step, "paused", 2), (Session.start, "finished", 4)],
 )
-def test_what_a_person_does_while_it_is_held_stays_done(make, gate, press, state, made):
+def test_what_a_person_does_while_it_is_held_stays_done(make, held, press, state, made):
     session = make(steps=4)
-    session.start()
-    assert gate.inside.wait(LONG)
-    give_back = session.hold()
-    gate.go.set()
-    assert session.wait(LONG)
+    give_back = held(session, session.start)
     press(session)
     give_back()
     assert session.wait(LONG)
     assert (session.state, session.steps_made) == (state, made)
 
 
-def test_steps_that_were_asked_for_before_are_made_after_and_no_more(make, gate):
+def test_steps_that_were_asked_for_before_are_made_after_and_no_more(make, held):
     session = make(steps=40)
-    session.step(3)
-    assert gate.inside.wait(LONG)
-    give_back = session.hold()
-    gate.go.set()
-    assert session.wait(LONG)
+    give_back = held(session, lambda: session.step(3))
     assert session.steps_made == 1
     give_back()
     assert session.wait(LONG)
     assert (session.state, session.steps_made) == ("paused", 3)
 
 
-def test_giving_back_starts_nothing_that_has_ended(make, gate):
+def test_giving_back_starts_nothing_that_has_ended(make, held):
     session = make(steps=1)
-    session.step(3)
-    assert gate.inside.wait(LONG)
-    give_back = session.hold()
-    gate.go.set()
-    assert session.wait(LONG)
+    give_back = held(session, lambda: session.step(3))
     assert session.state == "finished"  # before the pause took effect
     thread = session._thread
     give_back()
