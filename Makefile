@@ -25,12 +25,16 @@ course: .venv/ready-course ## set up, run every notebook, write the pages to bui
 
 # Notebooks are tested at profile tiny, where a training takes seconds; OCCLAB_PROFILE=small make test takes the readers' one.
 test: export OCCLAB_PROFILE := $(or $(OCCLAB_PROFILE),tiny)
+test: TWO := -n 2 --dist loadfile --durations=10
+# Two at a time, a thread each: more threads than cores wait for each other.
+test: export OMP_NUM_THREADS := 1
 test: .venv/ready-test ## set up, then lint, unit tests, notebooks, a real browser
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m nbstripout --verify --keep-output --keep-count --keep-id notebooks/*.ipynb
-	$(PY) -m pytest -n 2 --dist loadfile --durations=10 --doctest-modules --ignore tests/browser tests occlab
-	$(PY) -m pytest --durations=10 --nbval-lax --nbval-current-env --nbval-cell-timeout=900 notebooks tests/browser
+	$(PY) -m pytest $(TWO) --doctest-modules --ignore tests/browser tests occlab
+	$(PY) -m pytest $(TWO) --nbval-lax --nbval-current-env --nbval-cell-timeout=900 notebooks
+	$(PY) -m pytest --durations=10 tests/browser
 
 lab: .venv/ready-course ## open JupyterLab on the first notebook
 	$(PY) -m jupyterlab notebooks/00_start_here.ipynb

@@ -139,6 +139,14 @@ class Bench:
         return self.page.evaluate(f"""() => [...({_FIGURES})(false), ...({_FIGURES})(true)].flatMap(
             plot => [...plot.querySelectorAll('text')].map(text => text.textContent))""")
 
+    def cameras(self) -> list[tuple[float, float, float]]:
+        """Where the scenes of the 3-D figure that can be seen are looked at from."""
+        eyes = self.page.evaluate(f"""() => {{
+            const layout = ({_FIGURES})(true)[0]._fullLayout;
+            return layout._subplots.gl3d.map(id => layout[id]._scene.getCamera().eye);
+        }}""")
+        return [(eye["x"], eye["y"], eye["z"]) for eye in eyes]
+
     def scene(self) -> dict[str, int]:
         """The 3-D scene that can be seen: its pixels, how many colours, and a number that stands for the picture."""
         return scene_pixels(self.page, f"({_FIGURES})(true)[0]?._fullLayout.scene")
@@ -168,6 +176,13 @@ def served(runs: Path, theme: str = "light") -> Iterator[tuple[str, subprocess.P
     finally:
         server.send_signal(signal.SIGINT)
         server.communicate(timeout=60)
+
+
+def kernel_of_notebook(page: Any) -> psutil.Process | None:
+    """The Python behind the notebook that is open in JupyterLab; None while there is none."""
+    file = f"kernel-{page.evaluate(f'() => {PANEL}.sessionContext.session.kernel.id')}.json"
+    found = (p for p in psutil.process_iter(["cmdline"]) if any(file in word for word in p.info["cmdline"] or ()))
+    return next(found, None)
 
 
 def kernel_of(server: subprocess.Popen) -> psutil.Process:

@@ -2,6 +2,7 @@
 
 import base64
 import csv
+import math
 import re
 import zipfile
 from pathlib import Path
@@ -9,9 +10,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from bench import Bench, kernel_of, opened, served
+from bench import Bench, kernel_of, kernel_of_notebook, opened, run_cell, served
 from faults import picture, pixels_that_differ, screen_faults
-from lab import drag
+from lab import PANEL, drag
 
 STEPS = 500  # a tiny run is on its floor by then
 HALF = 1.152
@@ -43,7 +44,7 @@ def test_the_plateau_its_cause_and_its_end(bench):
     stood, freed = plateau(bench), through_the_floor(bench)
     assert bench.errors() == []
     assert freed > 1.5 * stood, f"IoU {stood} as it stood, {freed} on logits"
-    for step in (looked_at, turned_by_k3d, steered, compared, diagnosed, taken_home):
+    for step in (looked_at, turned, turned_by_k3d, steered, compared, diagnosed, taken_home):
         step(bench)
         assert bench.errors() == [], step.__name__
     slow = "[anywidget] Failed to initialize model"  # anywidget's word for "took more than two seconds"; it then goes on
@@ -103,6 +104,20 @@ def looked_at(bench):
     bench.changed_scene(third)
 
 
+def turned(bench):
+    """A drag in the prediction turns the target with it, before the mouse is released."""
+    before = bench.cameras()
+    assert len(before) == 2
+    box = bench.root.locator(".gl-container > div:visible").first.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    bench.page.mouse.move(x, y)
+    bench.page.mouse.down()
+    bench.page.mouse.move(x + 60, y, steps=6)
+    now = bench.until(lambda: math.dist((now := bench.cameras())[1], before[1]) > 0.1 and now, "the target has turned")
+    assert math.dist(now[0], now[1]) < 0.05, now
+    bench.page.mouse.up()
+
+
 def turned_by_k3d(bench):
     """Both scenes by the other viewer: a drag in one turns both; and back."""
     bench.choose("3-D by", "k3d, every voxel")
@@ -130,7 +145,7 @@ def steered(bench):
     bench.press("↺ reset")
     bench.reads(rf"step 0 of {STEPS}")
     bench.press("▶ start")
-    bench.reads(rf"training\s+step [1-9]\d* of {STEPS}")
+    bench.reads(rf"training\s+step [1-9]\d* of {STEPS}, .+ left")
     bench.press("❚❚ pause")
     paused = int(bench.reads(rf"paused\s+step (\d+) of {STEPS}")[1])
     bench.press("▶❙ single step")
@@ -223,19 +238,35 @@ def test_a_kernel_that_is_killed_loses_no_run(page, own_home, monkeypatch):
     with served(own_home / "killed" / "runs") as (address, server):
         page.goto(address)
         begun = long_training(Bench(page), seed=1)
-        kernel = kernel_of(server)
-        kernel.kill()
+        kernel_of(server).kill()
         page.get_by_text("The Python behind this page has ended").wait_for(timeout=60_000)
         page.goto(address.partition("?")[0])
-        bench = Bench(page)
-        bench.reads(r"\d+ to train on")
-        bench.turn_to("Train")
-        kept = int(bench.reads(r"begun, not finished\s+\S+:\sstep\s(\d+)\sof\s5000")[1])  # a list's spaces do not break
-        assert kept >= begun, "intact up to its last flush"
-        bench.press("go on")
-        bench.until(lambda: bench.steps_made() > kept, "it goes on")
-        bench.press("■ stop")
-        bench.reads("stopped; its folder keeps every step")
+        goes_on(Bench(page), begun)
+
+
+@pytest.mark.slow
+def test_a_kernel_that_is_killed_in_jupyterlab_loses_no_run(page, own_lab):
+    bench = opened(page, own_lab)
+    begun = long_training(bench, seed=3)
+    kernel = kernel_of_notebook(page)
+    kernel.kill()
+    page.locator(".jp-Dialog .jp-mod-accept").click(timeout=60_000)  # "Kernel Restarting"
+    bench.until(lambda: (now := kernel_of_notebook(page)) and now.pid != kernel.pid, "JupyterLab has begun another kernel")
+    page.evaluate(f"() => {PANEL}.sessionContext.session.kernel.info")
+    run_cell(page, "Workbench()")
+    goes_on(Bench(page, "lab"), begun)
+
+
+def goes_on(bench, begun):
+    """The run is listed, intact up to its last flush, and resumes."""
+    bench.reads(r"\d+ to train on")
+    bench.turn_to("Train")
+    kept = int(bench.reads(r"begun, not finished\s+\S+:\sstep\s(\d+)\sof\s5000")[1])  # a list's spaces do not break
+    assert kept >= begun
+    bench.press("go on")
+    bench.until(lambda: bench.steps_made() > kept, "it goes on")
+    bench.press("■ stop")
+    bench.reads("stopped; its folder keeps every step")
 
 
 @pytest.mark.slow

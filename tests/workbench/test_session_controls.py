@@ -67,6 +67,18 @@ def test_a_rate_that_comes_after_the_last_step_does_not_train_a_finished_run_aga
     assert [path.parent for path in tmp_path.glob("*/config.json")] == [session.folder]
 
 
+def test_a_rate_that_is_turned_within_a_step_is_that_of_the_next(make, gate):
+    session = make(steps=4)
+    before = session.learning_rate
+    session.start()
+    assert gate.inside.wait(LONG)
+    session.learning_rate = 0.02
+    gate.go.set()
+    assert session.wait(LONG)
+    assert session.state == "finished"
+    assert [step.learning_rate for step in session.steps] == [before, 0.02, 0.02, 0.02]
+
+
 def test_steps_that_a_stop_or_the_end_left_are_not_made_later(make, gate, steps_to):
     session = make(steps=4)
     session.step(3)
