@@ -32,8 +32,12 @@ function drawAt(plot, share) {
 function follow(plot) {
   const leader = plot.occlabLeader;
   if (!leader?.glplot) return;
-  const view = { camera: leader.getCamera(), aspectratio: leader.glplot.getAspectratio() };
+  const view = viewOf(leader);
   for (const scene of scenes(plot)) if (scene !== leader) scene.setViewport(view);
+}
+
+function viewOf(scene) {
+  return { camera: scene.getCamera(), aspectratio: scene.glplot.getAspectratio() };
 }
 
 // Where one trace changes, Plotly computes and draws every scene anew. One whose input is as before is left alone here.
@@ -50,7 +54,10 @@ function onlyIfChanged(scene) {
       scene.fullLayout = full;
     } else {
       before = now;
+      // A drawing turns the scene to where it last rested; under a mouse that turns it now, it stays as it is.
+      const view = scene.camera?.mouseListener?.buttons ? viewOf(scene) : null;
       plot.call(scene, traces, full, layout);
+      if (view) scene.setViewport(view);
     }
   };
 }
